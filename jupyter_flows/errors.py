@@ -1,0 +1,100 @@
+"""Every error that jupyter_flows raises on purpose.
+
+Each says what happened and what to do about it. All but `RunCancellation` are
+ordinary exceptions below `FlowsError`, so that one `except` catches what went
+wrong in the tool while a cancel can still pass through user code.
+"""
+
+
+class FlowsError(Exception):
+    """The base of all errors that jupyter_flows raises."""
+
+
+class RunCancellation(BaseException):
+    """A cancel, raised inside the sync body of a run.
+
+    It derives from `BaseException` so that a loop with ``except Exception:``
+    does not swallow it, as `asyncio.CancelledError` and `KeyboardInterrupt` do.
+
+    Attributes:
+        run_id: the id of the run or task run that is to stop.
+        reason: why: ``user``, ``timeout``, ``parent``, ``concurrency`` or
+            ``shutdown``.
+    """
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"cancelled by {reason}")
+        self.run_id = run_id
+        self.reason = reason
+
+
+class RunEnded(FlowsError):
+    """The base of what `FlowRun.result()` raises where there is no result."""
+
+
+class CancelledRun(RunEnded):
+    """A run was cancelled, so it has no result."""
+
+
+class FailedRun(RunEnded):
+    """A run failed without an exception of its own, so it has no result."""
+
+
+class CrashedRun(RunEnded):
+    """A run was ended from outside its code, so it has no result."""
+
+
+class MissingResult(FlowsError):
+    """A run has no result yet, or its result is no longer in memory."""
+
+
+class FlowPauseTimeout(FlowsError):
+    """Nobody resumed a paused run in time."""
+
+
+class IllegalTransition(FlowsError):
+    """A run was asked for a move that the table of states does not have."""
+
+
+class UnknownRun(FlowsError):
+    """No run has this id."""
+
+
+class AmbiguousRun(FlowsError):
+    """More than one run has an id that begins like this."""
+
+
+class NotPaused(FlowsError):
+    """Only a paused run can be resumed."""
+
+
+class NotActive(FlowsError):
+    """The run has ended, so there is nothing left to control."""
+
+
+class NotInARun(FlowsError):
+    """This call makes sense only inside a running flow or task."""
+
+
+class NotAFlow(FlowsError):
+    """Something that is no flow was given where a flow is needed."""
+
+
+class NoSuchWorker(FlowsError):
+    """`on` names a worker that does not exist or does not fit the flow."""
+
+
+class ParameterError(FlowsError, TypeError):
+    """A flow was called with parameters that it does not take."""
+
+
+class BadRequest(FlowsError):
+    """A control request that cannot be read; nothing was done."""
+
+
+class NobodyToAsk(FlowsError):
+    """A run asked for input where nobody can answer."""
+
+
+class StoreUnavailable(FlowsError):
+    """The store of past runs cannot be read or written; runs go on in memory."""
