@@ -1,0 +1,326 @@
+/**
+ * What travels: the records and replies of the control protocol, version 1.
+ *
+ * The Python package describes them (`records.py`, `messages.py`); the fields keep their names.
+ * Saved notebooks and other people's kernels send them too, so nothing is believed: every record
+ * is read field by field by `readRun` and its like, and what is missing or of the wrong type
+ * becomes an empty value. Whatever leaves this module has the shape that its type says.
+ *
+ * Times are seconds since the epoch, by the clock of whoever sent them; durations are seconds.
+ */
+
+export const PROTOCOL = 1;
+export const MIME_TYPE = "application/vnd.jupyter-flows.run+json";
+export const MAX_LINES = 2000; // lines in one reply
+
+export type StateType =
+  | "SCHEDULED"
+  | "PENDING"
+  | "RUNNING"
+  | "PAUSED"
+  | "CANCELLING"
+  | "COMPLETED"
+  | "FAILED"
+  | "CANCELLED"
+  | "CRASHED";
+
+export interface LogLine {
+  number: number;
+  time: number;
+  level: number;
+  source: string;
+  message: string;
+}
+
+export interface Transition {
+  time: number;
+  type: string;
+  name: string;
+  message: string;
+}
+
+export interface Progress {
+  number: number;
+  parent: number | null;
+  label: string;
+  done: number;
+  total: number | null;
+  started: number;
+  ended: number | null;
+  rate: number | null;
+}
+
+export interface Task {
+  number: number;
+  parent: number | null;
+  name: string;
+  flow_run: string | null;
+  state_type: string;
+  state_name: string;
+  state_message: string;
+  created: number;
+  started: number | null;
+  ended: number | null;
+  attempt: number;
+}
+
+export interface Waiting {
+  kind: string;
+  text: string;
+  run: string | null;
+  until: number | null;
+}
+
+export interface RunError {
+  type: string;
+  message: string;
+  traceback: string;
+}
+
+export interface Run {
+  id: string;
+  name: string;
+  flow: string;
+  on: string;
+  kernel: string;
+  parent: string | null;
+  state_type: string;
+  state_name: string;
+  state_message: string;
+  state_time: number;
+  asked: string | null;
+  reason: string | null;
+  waiting: Waiting | null;
+  created: number;
+  started: number | null;
+  ended: number | null;
+  paused_seconds: number;
+  paused_since: number | null;
+  attempt: number;
+  tags: string[];
+  parameters: Record<string, string>;
+  cell: string | null;
+  progress: Progress[];
+  task_count: number;
+  log_first: number;
+  log_count: number;
+  live: [source: string, text: string][];
+  output_count: number;
+  output_changes: number;
+  result: string | null;
+  error: RunError | null;
+}
+
+export interface Output {
+  number: number;
+  change: number;
+  data: Record<string, unknown>;
+  metadata: Record<string, unknown>;
+}
+
+/** A run and what came with it: the reply to `show` and `watch`, and the content of a push. */
+export interface Shown {
+  run: Run;
+  now: number | null; // the sender's clock
+  lines: LogLine[];
+  kernelAlive: boolean | null; // said by the store only
+}
+
+/** What a notebook keeps of a run, in its output's metadata. */
+export interface Saved {
+  run: Run | null;
+  lines: LogLine[];
+  kernel: string | null;
+}
+
+type Fields = Record<string, unknown>;
+
+function fields(value: unknown): Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Fields)
+    : {};
+}
+
+function list(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+function number(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function numberOrNull(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+function count(value: unknown): number {
+  return Math.max(0, Math.min(Number.MAX_SAFE_INTEGER, Math.trunc(number(value))));
+}
+
+export function readLine(value: unknown): LogLine | null {
+  if (!Array.isArray(value) || typeof value[0] !== "number") return null;
+  return {
+    number: count(value[0]),
+    time: number(value[1]),
+    level: number(value[2]),
+    source: text(value[3]),
+    message: text(value[4]),
+  };
+}
+
+export function readLines(value: unknown): LogLine[] {
+  return list(value)
+    .map(readLine)
+    .filter((line) => line !== null);
+}
+
+export function lineAsJson(line: LogLine): [number, number, number, string, string] {
+  return [line.number, line.time, line.level, line.source, line.message];
+}
+
+export function readTransitions(value: unknown): Transition[] {
+  return list(value).map((item) => {
+    const it = fields(item);
+    return {
+      time: number(it.time),
+      type: text(it.type),
+      name: text(it.name),
+      message: text(it.message),
+    };
+  });
+}
+
+export function readTasks(value: unknown): Task[] {
+  return list(value).map((item) => {
+    const it = fields(item);
+    return {
+      number: count(it.number),
+      parent: numberOrNull(it.parent),
+      name: text(it.name),
+      flow_run: textOrNull(it.flow_run),
+      state_type: text(it.state_type),
+      state_name: text(it.state_name),
+      state_message: text(it.state_message),
+      created: number(it.created),
+      started: numberOrNull(it.started),
+      ended: numberOrNull(it.ended),
+      attempt: count(it.attempt),
+    };
+  });
+}
+
+export function readOutputs(value: unknown): Output[] {
+  return list(value).map((item) => {
+    const it = fields(item);
+    return {
+      number: count(it.number),
+      change: count(it.change),
+      data: fields(it.data),
+      metadata: fields(it.metadata),
+    };
+  });
+}
+
+function readProgress(value: unknown): Progress {
+  const it = fields(value);
+  return {
+    number: count(it.number),
+    parent: numberOrNull(it.parent),
+    label: text(it.label),
+    done: number(it.done),
+    total: numberOrNull(it.total),
+    started: number(it.started),
+    ended: numberOrNull(it.ended),
+    rate: numberOrNull(it.rate),
+  };
+}
+
+function readWaiting(value: unknown): Waiting | null {
+  const it = fields(value);
+  if (!text(it.kind)) return null;
+  return {
+    kind: text(it.kind),
+    text: text(it.text),
+    run: textOrNull(it.run),
+    until: numberOrNull(it.until),
+  };
+}
+
+function readError(value: unknown): RunError | null {
+  const it = fields(value);
+  if (!text(it.type) && !text(it.message) && !text(it.traceback)) return null;
+  return { type: text(it.type), message: text(it.message), traceback: text(it.traceback) };
+}
+
+/** Read a `RunRecord`; `null` when it is none. */
+export function readRun(value: unknown): Run | null {
+  const it = fields(value);
+  if (!text(it.id)) return null;
+  return {
+    id: text(it.id),
+    name: text(it.name),
+    flow: text(it.flow),
+    on: text(it.on),
+    kernel: text(it.kernel),
+    parent: textOrNull(it.parent),
+    state_type: text(it.state_type),
+    state_name: text(it.state_name),
+    state_message: text(it.state_message),
+    state_time: number(it.state_time),
+    asked: textOrNull(it.asked),
+    reason: textOrNull(it.reason),
+    waiting: readWaiting(it.waiting),
+    created: number(it.created),
+    started: numberOrNull(it.started),
+    ended: numberOrNull(it.ended),
+    paused_seconds: number(it.paused_seconds),
+    paused_since: numberOrNull(it.paused_since),
+    attempt: count(it.attempt),
+    tags: list(it.tags).map(text).filter(Boolean),
+    parameters: Object.fromEntries(
+      Object.entries(fields(it.parameters)).map(([name, shown]) => [name, text(shown)]),
+    ),
+    cell: textOrNull(it.cell),
+    progress: list(it.progress).map(readProgress),
+    task_count: count(it.task_count),
+    log_first: count(it.log_first),
+    log_count: count(it.log_count),
+    live: list(it.live).map((item) => {
+      const [source, so_far] = list(item);
+      return [text(source), text(so_far)];
+    }),
+    output_count: count(it.output_count),
+    output_changes: count(it.output_changes),
+    result: textOrNull(it.result),
+    error: readError(it.error),
+  };
+}
+
+export function readShown(value: unknown): Shown | null {
+  const it = fields(value);
+  const run = readRun(it.run);
+  if (!run) return null;
+  return {
+    run,
+    now: numberOrNull(it.now),
+    lines: readLines(it.lines),
+    kernelAlive: typeof it.kernel_alive === "boolean" ? it.kernel_alive : null,
+  };
+}
+
+export function readSaved(value: unknown): Saved {
+  const it = fields(value);
+  return { run: readRun(it.run), lines: readLines(it.lines), kernel: textOrNull(it.kernel) };
+}
+
+export function readName(data: unknown): string {
+  return text(fields(data).name);
+}

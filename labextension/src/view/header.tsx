@@ -1,0 +1,111 @@
+/** The one line that is always there: state, name, elapsed time, worker, and what can be done. */
+
+import { type Control, controls } from "../controls";
+import { formatClock, formatCount, formatDuration } from "../format";
+import type { RunModel } from "../model";
+import type { Notice } from "../notice";
+import type { Run } from "../protocol";
+import { runLabel } from "../states";
+import { elapsed, paused } from "../timing";
+import { useTicks } from "./hooks";
+import { CancelIcon, Chevron, PauseIcon, ResumeIcon, StateIcon } from "./icons";
+
+interface Props {
+  model: RunModel;
+  notice: Notice | null;
+  open: boolean;
+  onToggle: () => void;
+}
+
+export function Header({ model, notice, open, onToggle }: Props) {
+  const { run, name } = model;
+  return (
+    <div class="jf-head">
+      <button
+        type="button"
+        class="jf-toggle"
+        aria-expanded={open}
+        aria-label={`${open ? "Hide" : "Show"} the details of ${name}`}
+        onClick={onToggle}
+      >
+        <Chevron />
+      </button>
+      <StateIcon type={run?.state_type ?? ""} />
+      <span class="jf-name" title={name}>
+        {name}
+      </span>
+      <span class="jf-state">{run ? runLabel(run) : "Unknown state"}</span>
+      {run && <Elapsed model={model} run={run} />}
+      {run?.on && <span class="jf-dim jf-worker">{run.on}</span>}
+      {run && run.attempt > 1 && <span class="jf-dim">attempt {run.attempt}</span>}
+      {notice?.tag && <span class="jf-tag">{notice.tag}</span>}
+      <span class="jf-gap" />
+      {run && model.ended && !open && <span class="jf-dim jf-summary">{summary(run)}</span>}
+      {run && <Buttons model={model} run={run} />}
+    </div>
+  );
+}
+
+function summary(run: Run): string {
+  const parts = [];
+  if (run.log_count) parts.push(plural(run.log_count, "line"));
+  if (run.task_count) parts.push(plural(run.task_count, "task"));
+  if (run.output_count) parts.push(plural(run.output_count, "output"));
+  return parts.join(" · ");
+}
+
+function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+function Elapsed({ model, run }: { model: RunModel; run: Run }) {
+  useTicks(model.active);
+  const known = run.ended !== null || model.status.source !== "saved";
+  const now = model.now();
+  const seconds = known ? elapsed(run, now) : null;
+  const pause = known ? paused(run, now) : 0;
+  return (
+    <>
+      <span class="jf-elapsed" title="Elapsed time, without pauses">
+        {seconds === null
+          ? ""
+          : run.ended === null
+            ? formatClock(seconds)
+            : formatDuration(seconds)}
+      </span>
+      {pause >= 1 && (
+        <span class="jf-dim jf-paused-time">
+          + {run.ended === null ? formatClock(pause) : formatDuration(pause)} paused
+        </span>
+      )}
+    </>
+  );
+}
+
+function Buttons({ model, run }: { model: RunModel; run: Run }) {
+  const silent = model.status.why === "silent";
+  const able = model.status.capability !== "read-only";
+  if (!able && !(silent && model.status.source === "store")) return null;
+  const { hold, cancel } = controls(run, model.pending, able);
+  if (!hold && !cancel) return null;
+  const button = (control: Control) => (
+    <button
+      type="button"
+      class="jf-button"
+      disabled={!control.enabled}
+      title={able ? undefined : "The kernel does not answer"}
+      onClick={() => void model.act(control.action)}
+    >
+      {control.action === "pause" && <PauseIcon />}
+      {control.action === "resume" && <ResumeIcon />}
+      {control.action === "cancel" && <CancelIcon />}
+      {control.label}
+    </button>
+  );
+  return (
+    <span class="jf-buttons">
+      {hold && button(hold)}
+      {cancel && button(cancel)}
+    </span>
+  );
+}

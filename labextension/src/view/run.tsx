@@ -1,0 +1,172 @@
+/**
+ * The view of one run: one header line, one progress line, then tabs.
+ *
+ * It is calm. It opens itself only for what needs a person, and folds to its header when the run
+ * ends well, unless somebody is reading in it. A tab that would be empty is absent. Whatever a run
+ * or a log says is drawn as text.
+ */
+
+import { render } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { RunModel } from "../model";
+import { notice } from "../notice";
+import type { RenderOutput } from "../richness";
+import { isTerminal, runLabel } from "../states";
+import { Ansi } from "./ansi";
+import { Details } from "./details";
+import { Header } from "./header";
+import { useModel, usePrevious } from "./hooks";
+import { CloseIcon } from "./icons";
+import { INITIAL_LOG_SETTINGS, Logs, LogTools } from "./logs";
+import { Outputs } from "./outputs";
+import { ProgressLine } from "./progress";
+import { type Tab, Tabs } from "./tabs";
+import { Tasks } from "./tasks";
+import { WaitingBar } from "./waiting";
+
+interface Props {
+  model: RunModel;
+  renderOutput: RenderOutput;
+}
+
+/** Draw the view of a run into an element, until the returned function is called. */
+export function mountRun(element: HTMLElement, props: Props): () => void {
+  render(<RunView {...props} />, element);
+  return () => render(null, element);
+}
+
+function RunView({ model, renderOutput }: Props) {
+  useModel(model);
+  const { run, status } = model;
+  const [prefix] = useState(() => `jf-${Math.random().toString(36).slice(2, 10)}`);
+  const root = useRef<HTMLElement>(null);
+  const [folding, setFolding] = useState<boolean | null>(null); // as somebody chose
+  const [chosen, setChosen] = useState<string | null>(null); // the tab that somebody chose
+  const [reading, setReading] = useState(false); // somebody used what is below the header
+  const [logSettings, setLogSettings] = useState(INITIAL_LOG_SETTINGS);
+  useVisibility(root, model);
+
+  const note = notice(run, status, model.options.trusted, model.kernelAlive);
+  const endedWell = run?.state_type === "COMPLETED";
+  const open = folding === null ? !endedWell || reading : !folding;
+  const tabs = tabsOf(model);
+  const failed = tabs.some((tab) => tab.id === "error");
+  const wanted = chosen ?? (failed ? "error" : null);
+  const tab = tabs.find((one) => one.id === wanted)?.id ?? tabs[0]?.id ?? "details";
+
+  return (
+    <section
+      ref={root}
+      class="jf-run"
+      aria-label={`Run ${model.name}`}
+      data-run-id={run?.id ?? ""}
+      data-state={run?.state_type ?? ""}
+      data-source={status.source}
+      data-lm-suppress-shortcuts="true"
+    >
+      <Announcer model={model} />
+      <Header model={model} notice={note} open={open} onToggle={() => setFolding(open)} />
+      <WaitingBar model={model} />
+      {model.problem && (
+        <div class="jf-problem" role="alert">
+          <span>{model.problem}</span>
+          <button
+            type="button"
+            class="jf-tool"
+            aria-label="Dismiss"
+            onClick={() => model.dismissProblem()}
+          >
+            <CloseIcon />
+          </button>
+        </div>
+      )}
+      {open && (
+        <>
+          {note && <div class="jf-note">{note.text}</div>}
+          {run && isTerminal(run.state_type) && !endedWell && !run.error && run.state_message && (
+            <div class="jf-note">{run.state_message}</div>
+          )}
+          {run && <ProgressLine run={run} />}
+          <div
+            onPointerDown={() => setReading(true)}
+            onKeyDown={() => setReading(true)}
+            onWheel={() => setReading(true)}
+          >
+            <Tabs tabs={tabs} chosen={tab} prefix={prefix} onChoose={setChosen}>
+              {tab === "logs" && (
+                <LogTools model={model} settings={logSettings} onSettings={setLogSettings} />
+              )}
+            </Tabs>
+            <div
+              id={`${prefix}-panel`}
+              class={`jf-panel jf-panel-${tab}`}
+              role="tabpanel"
+              aria-labelledby={`${prefix}-tab-${tab}`}
+            >
+              {tab === "error" && <Traceback model={model} />}
+              {tab === "logs" && <Logs model={model} settings={logSettings} />}
+              {tab === "tasks" && <Tasks model={model} />}
+              {tab === "output" && <Outputs model={model} render={renderOutput} />}
+              {tab === "details" && <Details model={model} />}
+            </div>
+          </div>
+        </>
+      )}
+    </section>
+  );
+}
+
+function tabsOf(model: RunModel): Tab[] {
+  const { run } = model;
+  const tabs: Tab[] = [];
+  if (run?.error) tabs.push({ id: "error", label: "Error" });
+  const lines = run?.log_count ?? 0;
+  if (lines || run?.live.length) tabs.push({ id: "logs", label: "Logs", count: lines });
+  if (run?.task_count && (model.status.transport || model.tasks.size)) {
+    tabs.push({ id: "tasks", label: "Tasks", count: run.task_count });
+  }
+  if (run?.output_count && (model.status.source === "kernel" || model.outputs.size)) {
+    tabs.push({ id: "output", label: "Output", count: run.output_count });
+  }
+  tabs.push({ id: "details", label: "Details" });
+  return tabs;
+}
+
+function Traceback({ model }: { model: RunModel }) {
+  const error = model.run?.error;
+  if (!error) return null;
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: so that the keyboard can scroll it
+    <pre class="jf-traceback" tabIndex={0} aria-label="Traceback">
+      <Ansi text={error.traceback || `${error.type}: ${error.message}`} />
+    </pre>
+  );
+}
+
+/** Tells a screen reader of a change of state, and nobody of the state at first. */
+function Announcer({ model }: { model: RunModel }) {
+  const label = model.run ? runLabel(model.run) : "";
+  const before = usePrevious(label);
+  const [said, setSaid] = useState("");
+  useEffect(() => {
+    if (before && before !== label) setSaid(`${model.name}: ${label}`);
+  }, [before, label, model]);
+  return (
+    <div class="jf-hidden" role="status" aria-live="polite">
+      {said}
+    </div>
+  );
+}
+
+/** Tells the model whether the view can be seen. */
+function useVisibility(root: { current: HTMLElement | null }, model: RunModel): void {
+  useEffect(() => {
+    const element = root.current;
+    if (!element || typeof IntersectionObserver === "undefined") return;
+    const observer = new IntersectionObserver((entries) =>
+      model.setVisible(entries.at(-1)?.isIntersecting ?? true),
+    );
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [root, model]);
+}
