@@ -19,6 +19,10 @@ Two changes are made, neither of which moves a line:
 Names are the business of `namespaces`. Where a function of an earlier cell
 misses a name that is still the cell's own, the NameError says so.
 
+A cell that cannot be compiled raises SyntaxError. IPython shows an exception of
+a magic with the magic's own frames; a magic that wants it to look as in a plain
+cell raises `shown_plainly` of it instead.
+
 Threads: create, and `begin`, on the main thread, or wherever the notebook's code
 runs; `call` or `acall` once for each `begin`, anywhere; the rest from anywhere.
 Several bodies run at the same time without seeing each other.
@@ -165,6 +169,21 @@ class CellBody:
                 "defined sees the notebook's names; these get it when the run completes. "
                 "Pass it as an argument, or define the function in the %%flow cell too."
             )
+
+
+def shown_plainly(shell: InteractiveShell, error: SyntaxError) -> Exception:
+    """An exception that IPython shows as the syntax error of a plain cell, without frames.
+
+    It is called SyntaxError too, but is none: of those IPython shows the frames.
+    """
+    formatter: Any = shell.SyntaxTB
+    lines = formatter.structured_traceback(type(error), error, [])
+
+    def render(self: Exception) -> list[str]:
+        return lines  # type: ignore[no-any-return]
+
+    kind: type[Exception] = type(type(error).__name__, (Exception,), {"_render_traceback_": render})
+    return kind(str(error))
 
 
 def _transformed(shell: InteractiveShell, source: str, first_line: int) -> str:

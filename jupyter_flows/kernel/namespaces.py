@@ -44,7 +44,7 @@ PROGRESS = "__flow_progress__"  # wraps what a top-level loop runs over
 _NEVER_PUBLISHED = re.compile(
     r"In|Out|_{1,3}|_i{1,3}|_i?\d+|_[iod]h|_exit_code"
     r"|__(name|doc|package|loader|spec|file|builtins?|annotations|annotate"
-    r"|warningregistry|session|flow_result|flow_progress)__"
+    r"|warningregistry|session|nonzero|flow_result|flow_progress)__"
 )
 
 

@@ -94,8 +94,11 @@ def install(shell: InteractiveShell) -> None:
 def uninstall(shell: InteractiveShell) -> None:
     """Undo `install`; the pager hook stays and passes every call on."""
     cls = type(shell)
-    if isinstance(vars(cls).get("user_ns"), _RoutedNames):
+    routed = vars(cls).get("user_ns")
+    if isinstance(routed, _RoutedNames):
         del cls.user_ns
+        if routed.replaced is not None:
+            cls.user_ns = routed.replaced  # type: ignore[method-assign]
     module_type = type(shell.user_module)
     if issubclass(module_type, _RoutedModule):
         shell.user_module.__class__ = module_type.__bases__[1]
@@ -105,7 +108,8 @@ class _RoutedNames:
     """``user_ns``, in front of IPython's own property or plain attribute."""
 
     def __init__(self, cls: type) -> None:
-        self._property = getattr(cls, "user_ns", None)
+        self.replaced: Any = vars(cls).get("user_ns")
+        self._property: Any = getattr(cls, "user_ns", None)  # None: a plain attribute
 
     def __get__(self, shell: Any, owner: type | None = None) -> Any:
         if shell is None:
@@ -115,7 +119,7 @@ class _RoutedNames:
             names = route.names
             if names is not None:
                 return names
-        if isinstance(self._property, property):
+        if self._property is not None:
             return self._property.__get__(shell, owner)
         try:
             return vars(shell)["user_ns"]
@@ -123,7 +127,7 @@ class _RoutedNames:
             raise AttributeError("user_ns") from None
 
     def __set__(self, shell: Any, names: Names) -> None:
-        if isinstance(self._property, property):
+        if self._property is not None:
             self._property.__set__(shell, names)
         else:
             vars(shell)["user_ns"] = names
