@@ -1,3 +1,33 @@
-"""Flows and tasks in the background of a notebook."""
+"""Flows and tasks in the background of a notebook: watch, pause, resume and cancel them."""
+
+from jupyter_flows import runs
+from jupyter_flows.context import (
+    RunContext,
+    current_run,
+    get_run_context,
+    get_run_logger,
+    pause_flow_run,
+    progress,
+    resume_flow_run,
+)
+from jupyter_flows.engine.checkpoints import checkpoint
+from jupyter_flows.engine.runs import FlowRun, TaskRun
+from jupyter_flows.errors import (
+    AmbiguousRun,
+    CancelledRun,
+    CrashedRun,
+    FailedRun,
+    FlowPauseTimeout,
+    FlowsError,
+    MissingResult,
+    NotPaused,
+    ParameterError,
+    RunCancellation,
+    UnknownRun,
+)
+from jupyter_flows.flows import Flow, flow
+from jupyter_flows.futures import Future, as_completed, wait
+from jupyter_flows.states import State, StateType
+from jupyter_flows.tasks import Task, task, unmapped
 
 __version__ = "0.1.0"

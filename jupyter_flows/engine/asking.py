@@ -1,0 +1,107 @@
+"""A run that waits for a person: for a go-ahead, or for a line of text.
+
+Rules:
+
+- The run is PAUSED from when it asks until it is resumed; only the code that
+  asked waits, tasks that were started go on.
+- A cancel ends the wait like any other checkpoint's.
+- Nobody there to answer is a clear error, never a hang (`can_ask`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from collections.abc import Iterator
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.errors import FlowPauseTimeout, NobodyToAsk
+from jupyter_flows.records import Waiting
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+    from jupyter_flows.engine.runs import FlowRun
+
+can_ask: Callable[[FlowRun, str], str | None] = lambda run, kind: None  # noqa: E731
+"""Says why nobody can answer a run, or None; the kernel extension fills it."""
+
+
+def wait_for_person(owner: Life, waiting: Waiting) -> str:
+    """Block a run's thread until the run is resumed, and return the answer.
+
+    Raises:
+        FlowPauseTimeout: nobody resumed it by `waiting.until`.
+        NobodyToAsk: nobody can answer.
+        RunCancellation: it was cancelled meanwhile.
+    """
+    run = owner.flow_run
+    frame = sys._getframe(1)
+    with _asked(run, waiting):
+        left = None if waiting.until is None else waiting.until - time()
+        answered = wait_in_run(
+            run,
+            lambda: run.answer is not None,
+            lambda wake: None,
+            left,
+            heed=lambda: checkpoints.raise_if_due(owner, frame, forced=True),
+            clock=monotonic,
+        )
+        return _answer(run, answered)
+
+
+async def wait_for_person_async(owner: Life, waiting: Waiting) -> str:
+    """Wait on an event loop until the run is resumed, and return the answer."""
+    run = owner.flow_run
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+
+    class Gate:
+        def wake(self) -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+    gate = Gate()
+    with _asked(run, waiting):
+        run.book.waiters.add(gate)
+        try:
+            async with asyncio.timeout(None if waiting.until is None else waiting.until - time()):
+                while run.answer is None:
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            pass
+        finally:
+            run.book.waiters.discard(gate)
+        return _answer(run, run.answer is not None)
+
+
+@contextmanager
+def _asked(run: FlowRun, waiting: Waiting) -> Iterator[None]:
+    refusal = can_ask(run, waiting.kind)
+    if refusal is not None:
+        raise NobodyToAsk(refusal)
+    run.begin_waiting(waiting)
+    try:
+        yield
+    finally:
+        run.end_waiting(waiting)
+
+
+def _answer(run: FlowRun, answered: bool) -> str:
+    if not answered:
+        raise FlowPauseTimeout(f"Nobody resumed {run.name!r} in time.")
+    return run.answer or ""
+
+
+def ask_for_input(owner: Life, prompt: str) -> str:
+    """Do for a run what `input` does for a cell: ask, and return the line."""
+    if checkpoints.running_loop() is not None:
+        raise NobodyToAsk(
+            "input() would block the event loop of an async run. "
+            "Use `await pause_flow_run()`, or ask in a sync flow."
+        )
+    return wait_for_person(owner, Waiting(kind="input", text=prompt or "Input"))

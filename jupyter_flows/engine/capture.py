@@ -1,0 +1,267 @@
+"""What a run prints, logs and asks for, taken where it is made.
+
+`install` puts a few routers in place, once for the process, and they stay: each
+looks at the context variable `current` and either serves the run whose code is
+calling, or calls what was there before. Nothing is swapped when a run begins or
+ends, so overlapping runs cannot undo each other.
+
+    sys.stdout, sys.stderr   their `write` and `flush`, on the stream objects
+    threading.Thread.start   a thread that a run starts belongs to the run
+    ThreadPoolExecutor.submit  so does what a run gives to a pool
+    logging                  records go to the run's log, with level and logger
+    warnings                 likewise, at level WARNING
+    time.sleep               becomes a checkpoint
+    input, breakpoint        become a question to people, and a clear error
+
+`builtins.print` is never touched: it writes to `sys.stdout`, whoever that is,
+and ``print(file=...)`` goes where it says.
+
+Guarantees:
+
+- Outside of runs every router does what was done before it was installed.
+- `install` may be called by any thread, again and again: it adds what is missing,
+  such as a `sys.stdout` that somebody has replaced.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import wraps
+from typing import Any, TextIO
+
+from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.asking import ask_for_input
+from jupyter_flows.engine.current import current
+from jupyter_flows.engine.runs import STDERR, STDOUT
+from jupyter_flows.engine.threads import EngineThread
+from jupyter_flows.errors import NobodyToAsk, RunCancellation
+
+_lock = threading.Lock()
+_ROUTER = "_jupyter_flows_router"  # marks what is installed
+
+
+def install() -> None:
+    """Put every router in place that is not there yet."""
+    _route_stream(sys.stdout, STDOUT)
+    _route_stream(sys.stderr, STDERR)
+    _route(builtins, "input", _input)
+    if getattr(time.sleep, _ROUTER, False):
+        return
+    with _lock:
+        _route(sys, "breakpointhook", _breakpointhook)
+        _route(threading.Thread, "start", _start_thread)
+        _route(ThreadPoolExecutor, "submit", _submit)
+        _route(logging.Logger, "callHandlers", _call_handlers)
+        _route(warnings, "showwarning", _show_warning)
+        _route(time, "sleep", lambda real: checkpoints.sleep)
+        _rebind_sleep()
+
+
+def _route(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    before = getattr(owner, name, None)
+    if before is None or getattr(before, _ROUTER, False):
+        return
+    router = make(before)
+    if router is not checkpoints.sleep:
+        router = wraps(before)(router)
+    setattr(router, _ROUTER, True)
+    setattr(owner, name, router)
+
+
+# -- streams ----------------------------------------------------------------------------
+
+
+def _route_stream(stream: TextIO | None, level: int) -> None:
+    if stream is None or getattr(stream.write, _ROUTER, False):
+        return
+    with _lock:
+        write, flush = stream.write, stream.flush
+
+        def routed_write(text: str) -> int:
+            owner = current.get()
+            if owner is None:
+                return write(text)
+            writer = owner.stream(level)
+            if writer is None:
+                return write(text)
+            if not isinstance(text, str):
+                raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+            writer.write(text)
+            if owner.pending and text.endswith("\n"):  # a line is never cut in two
+                checkpoints.heed(owner, forced=False)
+            return len(text)
+
+        def routed_flush() -> None:
+            owner = current.get()
+            writer = None if owner is None else owner.stream(level)
+            if writer is None:
+                flush()
+            else:
+                writer.flush()
+
+        setattr(routed_write, _ROUTER, True)
+        try:
+            stream.write = routed_write  # type: ignore[method-assign]
+            stream.flush = routed_flush  # type: ignore[method-assign]
+        except AttributeError:  # a stream that cannot be changed: its prints pass
+            pass
+
+
+# -- threads ----------------------------------------------------------------------------
+
+
+def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
+    def routed(thread: threading.Thread) -> None:
+        if current.get() is not None and not isinstance(thread, EngineThread):
+            context = copy_context()
+            body = thread.run
+
+            def run() -> None:
+                try:
+                    context.run(body)
+                except RunCancellation:
+                    pass  # the run of this helper thread was cancelled: it is to end
+                finally:
+                    del thread.run  # type: ignore[method-assign]
+
+            thread.run = run  # type: ignore[method-assign]
+        start(thread)
+
+    return routed
+
+
+def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
+    def routed(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
+        return submit(pool, copy_context().run, fn, *args, **kw)
+
+    return routed
+
+
+# -- logging and warnings ---------------------------------------------------------------
+
+
+class _Muted:
+    """Swallows what handlers print of a record that the run's log has already."""
+
+    pending = False
+
+    def stream(self, level: int) -> _Muted:
+        return self
+
+    def write(self, text: str) -> None:
+        return
+
+    def flush(self) -> None:
+        return
+
+
+_muted: Any = _Muted()
+_formatter = logging.Formatter()
+
+
+def _call_handlers(call: Callable[..., None]) -> Callable[..., None]:
+    def routed(logger: logging.Logger, record: logging.LogRecord) -> None:
+        owner = current.get()
+        if owner is None or owner is _muted or not _captured(logger, owner):
+            call(logger, record)
+            return
+        source = record.name
+        name = getattr(record, "jupyter_flows_source", None)
+        _log(owner, record.levelno, name or source, record)
+        token = current.set(_muted)
+        try:
+            call(logger, record)
+        finally:
+            current.reset(token)
+        if owner.pending:
+            checkpoints.heed(owner, forced=False)
+
+    return routed
+
+
+def _captured(logger: logging.Logger, owner: Any) -> bool:
+    own = logger.name.startswith("jupyter_flows.")
+    return own or owner.stream(STDERR) is not None
+
+
+def _log(owner: Any, level: int, source: str, record: logging.LogRecord) -> None:
+    try:
+        message = record.getMessage()
+    except Exception as error:  # as `logging` itself, which prints such an error
+        message = f"{record.msg!r} cannot be formatted: {error}"
+    if record.exc_info:
+        message = f"{message}\n{_formatter.formatException(record.exc_info)}"
+    if owner.flow_run is not owner:
+        source = f"{owner.name} · {source}"
+    for line in message.split("\n"):
+        owner.flow_run.log.add(level, source, line)
+
+
+def _show_warning(show: Callable[..., None]) -> Callable[..., None]:
+    def routed(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        owner = current.get()
+        if owner is None or file is not None or owner.stream(STDERR) is None:
+            show(message, category, filename, lineno, file, line)
+            return
+        text = warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n")
+        for part in text.split("\n"):
+            owner.flow_run.log.add(logging.WARNING, "warnings", part)
+
+    return routed
+
+
+# -- sleep, input, breakpoint -----------------------------------------------------------
+
+
+def _rebind_sleep() -> None:
+    """Let modules that said ``from time import sleep`` earlier have the new one too.
+
+    The standard library keeps the real one: its code was not written to be
+    stopped inside.
+    """
+    for name, module in list(sys.modules.items()):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "jupyter_flows":
+            if name != "__main__":
+                continue
+        names = getattr(module, "__dict__", {})
+        for key, value in list(names.items()):
+            if value is checkpoints.real_sleep:
+                names[key] = checkpoints.sleep
+
+
+def _input(ask: Callable[..., str]) -> Callable[..., str]:
+    def routed(prompt: object = "", /) -> str:
+        owner = current.get()
+        if owner is None or owner.stream(STDOUT) is None:
+            return ask(prompt)
+        return ask_for_input(owner, str(prompt))
+
+    return routed
+
+
+def _breakpointhook(hook: Callable[..., Any]) -> Callable[..., Any]:
+    def routed(*args: Any, **kwargs: Any) -> Any:
+        if current.get() is None:
+            return hook(*args, **kwargs)
+        raise NobodyToAsk(
+            "breakpoint() cannot stop in a background run, as the debugger could not be "
+            "talked to. Call the function in a plain cell to debug it."
+        )
+
+    return routed

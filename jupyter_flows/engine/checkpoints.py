@@ -1,0 +1,216 @@
+"""Where a cancel or a pause takes hold in running code, without force.
+
+Rules:
+
+- `pass_by` is the implicit checkpoint (prints, log calls, progress steps, task
+  boundaries, sleeps). It costs an attribute look-up while nothing is asked. It
+  raises only where that costs no cleanup (`safe_lines`); elsewhere it passes.
+- `checkpoint` is the explicit one: the author says that stopping here is fine.
+- A cancel is raised once. It is raised again only at a safe place, reached
+  because the code swallowed it, never into a cleanup.
+- In sync code a cancel is `RunCancellation`; on an event loop it is
+  `asyncio.CancelledError`, and counts as the loop's own delivery (`loops`), so
+  that the task is not cancelled twice.
+- A helper thread of a run is stopped at its own checkpoints, which does not count
+  as delivered to the run's body.
+
+All functions here are called by the thread whose code is to be stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from _thread import get_ident
+from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+from jupyter_flows.engine.current import current
+from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.safe_lines import is_safe
+from jupyter_flows.engine.waiting import Waiter
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+
+real_sleep = time.sleep
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_entries: set[CodeType] = set()
+_workers: dict[int, int] = {}  # threads that run a body or a task, and how deep
+
+
+def entry(function: F) -> F:
+    """Mark the function of the engine that enters the body of a flow."""
+    _entries.add(function.__code__)  # type: ignore[attr-defined]
+    return function
+
+
+def enter_worker() -> None:
+    """Say that this thread runs a run's code from here on."""
+    ident = get_ident()
+    _workers[ident] = _workers.get(ident, 0) + 1
+
+
+def leave_worker() -> None:
+    """Undo one `enter_worker` of this thread."""
+    ident = get_ident()
+    depth = _workers[ident] - 1
+    if depth:
+        _workers[ident] = depth
+    else:
+        del _workers[ident]
+
+
+def checkpoint() -> None:
+    """Let a cancel or a pause take hold here.
+
+    Call it in long computations of a sync flow or task. It does nothing outside
+    of runs, and while nothing is asked it costs about 0.1 µs.
+
+    Raises:
+        RunCancellation: the run is to stop.
+        asyncio.CancelledError: likewise, in async code.
+    """
+    owner = current.get()
+    if owner is not None and owner.pending:
+        heed(owner, forced=True)
+
+
+def pass_by() -> None:
+    """Let a cancel or a pause take hold here if that costs no cleanup."""
+    owner = current.get()
+    if owner is not None and owner.pending:
+        heed(owner, forced=False)
+
+
+def heed(owner: Life, *, forced: bool) -> None:
+    """Do what is asked of `owner`, whose code called: raise, park, or pass."""
+    run = owner.flow_run
+    loop = running_loop()
+    frame = sys._getframe(1)
+    while owner.pending:
+        raise_if_due(owner, frame, forced=forced)
+        if not any(each.book.hold for each in run.chain):
+            return
+        if loop is not None and not getattr(loop, "parks", False):
+            return  # not ours to block: the coroutine is held between its awaits
+        if not (forced or _is_safe(owner, frame, flows=1)):
+            return
+        park(owner)
+
+
+def park(owner: Life) -> None:
+    """Block this thread until its run goes on, or is to be cancelled."""
+
+    def stop_for_cancel() -> None:
+        if owner.cancel_reason is not None:
+            raise _Asked
+
+    try:
+        # `wait_in_run` looks at the holds itself: there is nothing else to wait for
+        wait_in_run(owner.flow_run, lambda: True, _nothing_else, heed=stop_for_cancel)
+    except _Asked:
+        pass
+
+
+class _Asked(Exception):
+    """A cancel was asked of a parked worker."""
+
+
+def _nothing_else(wake: Callable[[], None]) -> None:
+    """Only an ask wakes a parked worker."""
+
+
+def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
+    """Raise the cancel that is asked of `owner`, if this is a place for it."""
+    if owner.cancel_reason is None:
+        return
+    if not (forced and not owner.delivered):
+        flows = sum(1 for each in owner.flow_run.chain if each.cancel_reason is not None)
+        if not _is_safe(owner, frame, flows=flows or 1):
+            return
+    if running_loop() is not None:
+        task = asyncio.current_task()
+        life: Life | None = owner
+        while life is not None and life.root is task:
+            if life.cancel_reason is not None:
+                life.delivered = True
+            life = life.caller
+        raise asyncio.CancelledError(owner.cancel_reason)
+    cancellation = owner.deliver()
+    if get_ident() not in _workers:
+        owner.delivered = False
+    raise cancellation
+
+
+def _is_safe(owner: Life, frame: FrameType | None, *, flows: int) -> bool:
+    grace = owner.flow_run.options.cancel_grace_seconds
+    patient = owner.cancel_reason is not None and time.time() - owner.asked_at >= grace
+    return is_safe(frame, _entries, flows, packages=patient)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs on this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def sleep(seconds: float) -> None:
+    """Sleep like `time.sleep`; in a run a cancel or a pause takes hold meanwhile."""
+    owner = current.get()
+    loop = None if owner is None else running_loop()
+    foreign = loop is not None and not getattr(loop, "parks", False)
+    if owner is None or foreign or not isinstance(seconds, int | float) or not seconds > 0:
+        real_sleep(seconds)
+        return
+    frame = sys._getframe(1)
+    wait_in_run(
+        owner.flow_run,
+        lambda: False,
+        _nothing_else,
+        seconds,
+        heed=lambda: raise_if_due(owner, frame, forced=False),
+    )
+
+
+def wait_as_worker(targets: Sequence[Life], seconds: float | None) -> bool:
+    """Wait until any of `targets` has ended; return whether one has.
+
+    Called in a run's code, the wait is a checkpoint, and counts as parked.
+    """
+
+    def done() -> bool:
+        return any(target.state_is_final() for target in targets)
+
+    def subscribe(wake: Callable[[], None]) -> None:
+        wakes.append(wake)
+        for target in targets:
+            target.on_done(wake)
+
+    wakes: list[Callable[[], None]] = []
+    owner = current.get()
+    frame = sys._getframe(1)
+    try:
+        if done() and (owner is None or not owner.pending):
+            return True
+        if owner is None:
+            waiter = Waiter()
+            subscribe(waiter.wake)
+            return waiter.wait(seconds) or done()
+        return wait_in_run(
+            owner.flow_run,
+            done,
+            subscribe,
+            seconds,
+            heed=lambda: raise_if_due(owner, frame, forced=False),
+        )
+    finally:
+        for wake in wakes:
+            for target in targets:
+                target.forget(wake)

@@ -1,0 +1,80 @@
+"""A task on an event loop that others use too, for async code.
+
+`MainExecutor` is the kernel's own loop, in the background; `AwaitedExecutor` is
+the loop of whoever awaits the flow. Nothing may block such a loop: the body is
+driven, and held between two awaits. A cancel is one `cancel()` of the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from typing import Any, ClassVar
+
+from jupyter_flows.engine.executors.contract import Executor
+from jupyter_flows.engine.loops import Root, driven
+from jupyter_flows.engine.runner import Plan, run_async
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.errors import NoSuchWorker
+
+main_loop: asyncio.AbstractEventLoop | None = None
+"""The kernel's event loop, set by the kernel extension; elsewhere the running one serves."""
+
+_tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references
+
+
+class _CallersLoopExecutor(Executor):
+    kind: ClassVar[str] = "main"
+    runs_async: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._root: Root | None = None
+
+    def _drive(self, run: FlowRun, plan: Plan) -> Plan:
+        body = plan.body
+
+        async def hold_between_awaits() -> Any:
+            return await driven(body(), run)
+
+        return plan.with_body(hold_between_awaits)
+
+    def attach(self, root: Root) -> None:
+        self._root = root
+
+    def interrupt(self, run: FlowRun) -> None:
+        if self._root is not None:
+            self._root.interrupt()
+
+
+class MainExecutor(_CallersLoopExecutor):
+    """Runs an async body as a task of the kernel's event loop."""
+
+    def launch(self, run: FlowRun, plan: Plan) -> None:
+        loop = main_loop
+        if loop is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise NoSuchWorker(
+                    "on='main' needs a running event loop, as a notebook has; use on='async'."
+                ) from None
+        context = copy_context()
+        loop.call_soon_threadsafe(self._start, run, plan, context=context)
+
+    def _start(self, run: FlowRun, plan: Plan) -> None:
+        task = asyncio.get_running_loop().create_task(run_async(run, self._drive(run, plan)))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+
+class AwaitedExecutor(_CallersLoopExecutor):
+    """Runs an async body in the code that awaits it."""
+
+    in_callers_thread: ClassVar[bool] = True
+
+    def launch(self, run: FlowRun, plan: Plan) -> None:
+        raise NotImplementedError("an awaited run is run by `run`")
+
+    async def run(self, run: FlowRun, plan: Plan) -> None:
+        """Run the plan to its end on the running loop."""
+        await run_async(run, self._drive(run, plan))

@@ -1,0 +1,56 @@
+"""What an executor is: the one place where workers differ.
+
+An executor runs one run. The runner hands it a plan, asks it to look when
+something is asked of the run, and never asks what kind it is. A new kind of
+worker is a new file beside this one and a line in `executors/__init__`.
+
+Who calls what:
+
+- `launch`: once, by the thread that starts the run; returns at once for
+  executors that run in the background.
+- `interrupt`: by any thread, any number of times, also before the body begins
+  and after it ended; never blocks. What is asked is read from the run: a cancel
+  (`cancel_reason`), a hold or its end (`book.hold`).
+- `attach`: by the runner, on the worker, when the body of an async run begins.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.loops import Root
+    from jupyter_flows.engine.runner import Plan
+    from jupyter_flows.engine.runs import FlowRun
+
+
+class Executor(ABC):
+    """Runs one run on one worker."""
+
+    kind: ClassVar[str]
+    """What `on=` and ``--on`` call it."""
+
+    runs_sync: ClassVar[bool] = False
+    """Whether it can run sync code."""
+
+    runs_async: ClassVar[bool] = False
+    """Whether it can run async code."""
+
+    in_callers_thread: ClassVar[bool] = False
+    """Whether the code that starts the run waits for it on the same thread."""
+
+    @abstractmethod
+    def launch(self, run: FlowRun, plan: Plan) -> None:
+        """Start the worker and let it run the plan."""
+
+    def interrupt(self, run: FlowRun) -> None:
+        """Let the worker know that something is asked of the run.
+
+        Threads that wait in the engine have been woken already.
+        """
+        return
+
+    def attach(self, root: Root) -> None:
+        """Take note of the asyncio task that runs the body."""
+        return

@@ -1,0 +1,172 @@
+"""The lines of a run: numbered from 0 without gaps, the newest of them in memory.
+
+Guarantees:
+
+- Any thread may write at any time; a line is numbered, kept and given to history
+  under one lock, so history gets the lines in the order of their numbers.
+- What a thread has written without a newline belongs to that thread alone: the
+  prints of two threads never share a line.
+- Nothing is lost silently. Lines beyond `HELD` leave memory (history has them,
+  where there is one) and `first` says so; a line beyond `LONGEST` characters is
+  cut and says how much was cut.
+- When history falls behind, the writing thread waits for it (`History.keep_up`),
+  outside the lock.
+"""
+
+import re
+from _thread import allocate_lock, get_ident
+from collections.abc import Callable, Iterator
+from time import time
+
+from jupyter_flows.engine.ports import History, LinePlain
+from jupyter_flows.records import LogLine
+
+HELD = 10_000  # lines of an active run in memory: about 2 MB; a screen shows 50
+HELD_AFTER = 1_000  # lines of an ended run in memory, where history has the rest
+LONGEST = 1_000_000  # characters in a line: more is a mistake, and freezes a browser
+
+
+class RunLog:
+    """The log of one flow run."""
+
+    __slots__ = ("_first", "_forget", "_history", "_lines", "_lock", "_run_id", "dropped", "echo")
+
+    def __init__(self, run_id: str, history: History) -> None:
+        self._run_id = run_id
+        self._history = history
+        self._lines: list[LinePlain] = []
+        self._first = 0
+        self._forget = 2 * HELD
+        self._lock = allocate_lock()
+        self.echo: Callable[[LinePlain], None] | None = None  # shows a foreground run's lines
+        self.dropped = False  # set when the run is abandoned: later lines vanish
+
+    def add(self, level: int, source: str, message: str) -> None:
+        """Append one line; `message` holds no newline."""
+        if self.dropped:
+            return
+        if len(message) > LONGEST:
+            cut = len(message) - LONGEST
+            message = f"{message[:LONGEST]}… [{cut:,} characters cut]"
+        history = self._history
+        now = time()
+        with self._lock:
+            lines = self._lines
+            line = (self._first + len(lines), now, level, source, message)
+            lines.append(line)
+            history.line((self._run_id, line))
+            if len(lines) >= self._forget:
+                self._first += len(lines) // 2
+                del lines[: len(lines) // 2]
+        if self.echo is not None:
+            self.echo(line)
+        if now > history.due:
+            history.keep_up(now)
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest line in memory."""
+        return self._first
+
+    @property
+    def count(self) -> int:
+        """How many lines there have been."""
+        with self._lock:
+            return self._first + len(self._lines)
+
+    def read(self, start: int = 0, stop: int | None = None) -> list[LogLine]:
+        """Return the lines from number `start` to before `stop` that are in memory."""
+        with self._lock:
+            begin = max(start - self._first, 0)
+            end = None if stop is None else max(stop - self._first, 0)
+            lines = self._lines[begin:end]
+        return [LogLine._make(line) for line in lines]
+
+    def shrink(self) -> None:
+        """Keep only the tail in memory: the run has ended and history has the rest."""
+        with self._lock:
+            self._forget = 2 * HELD_AFTER
+            surplus = len(self._lines) - HELD_AFTER
+            if surplus > 0:
+                self._first += surplus
+                del self._lines[:surplus]
+
+
+class LineWriter:
+    """One stream of one run or task (its stdout, say), cut into lines."""
+
+    __slots__ = ("_level", "_live", "_log", "_parts", "_source")
+
+    def __init__(self, log: RunLog, level: int, source: str) -> None:
+        self._log = log
+        self._level = level
+        self._source = source
+        self._parts: dict[int, str] = {}  # by thread: what has no newline yet
+        self._live: set[int] = set()  # threads whose unfinished line is to be seen
+
+    def write(self, text: str) -> None:
+        """Take what a thread wrote; whole lines go to the log."""
+        ident = get_ident()
+        parts = self._parts
+        if text == "\n":
+            message = parts.pop(ident, "")
+            if ident in self._live:
+                self._live.discard(ident)
+                message = _settled(message)
+            self._log.add(self._level, self._source, message)
+        elif "\n" not in text and "\r" not in text:
+            parts[ident] = parts[ident] + text if ident in parts else text
+        else:
+            self._write_mixed(ident, text)
+
+    def _write_mixed(self, ident: int, text: str) -> None:
+        *whole, rest = (self._parts.pop(ident, "") + text).replace("\r\n", "\n").split("\n")
+        for message in whole:
+            self._log.add(self._level, self._source, _settled(message))
+        self._live.discard(ident)
+        if "\r" in rest:
+            rest = _pending(rest)
+            self._live.add(ident)
+        if rest:
+            self._parts[ident] = rest
+
+    def flush(self) -> None:
+        """Show the unfinished line of this thread while it lasts."""
+        ident = get_ident()
+        if ident in self._parts:
+            self._live.add(ident)
+
+    def live(self) -> Iterator[tuple[str, str]]:
+        """Yield the unfinished lines that are to be seen, as (source, text)."""
+        for ident in list(self._live):
+            text = self._parts.get(ident)
+            if text:
+                yield self._source, _settled(text)[-1000:]
+
+    def close(self) -> None:
+        """Make lines of what has no newline: the run has ended."""
+        for ident in list(self._parts):
+            text = _settled(self._parts.pop(ident, ""))
+            self._live.discard(ident)
+            if text:
+                self._log.add(self._level, self._source, text)
+
+
+def _pending(text: str) -> str:
+    """Keep what can still be seen of a line with carriage returns, its last one included."""
+    *_, before, after = text.split("\r")
+    return f"{before}\r{after}" if not after else after
+
+
+def _settled(text: str) -> str:
+    """Return what a terminal shows of a line after its carriage returns."""
+    if "\r" not in text:
+        return text
+    shown = ""
+    for part in text.split("\r"):
+        if part:
+            shown = part + (shown[len(part) :] if not _ESCAPE.search(part) else "")
+    return shown.rstrip()
+
+
+_ESCAPE = re.compile(r"\x1b")

@@ -1,0 +1,78 @@
+"""What the engine asks of others, and what it does without them.
+
+`history` keeps what happens to runs; the kernel extension fills it with the
+store's writer, and without one nothing is kept beyond memory. `show_error` makes
+the text of a traceback; the kernel extension fills it with IPython's own.
+`listeners` hear of every change of state; they are called on the thread that
+made the change and must neither block nor raise.
+"""
+
+import math
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jupyter_flows.records import Transition
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+    from jupyter_flows.engine.runs import FlowRun, Subflow, TaskRun
+
+LinePlain = tuple[int, float, int, str, str]
+
+
+class History(Protocol):
+    """Keeps what happens to runs. Any thread may call it; only `keep_up` may block."""
+
+    due: float
+    """When lines given so far must have been written. A line later than this calls `keep_up`."""
+
+    @property
+    def line(self) -> Callable[[tuple[str, LinePlain]], None]: ...
+
+    def keep_up(self, now: float) -> None: ...
+
+    def moved(self, run_id: str, transition: Transition) -> None: ...
+
+    def run_changed(self, run: "FlowRun") -> None: ...
+
+    def task_changed(self, run_id: str, task: "TaskRun | Subflow") -> None: ...
+
+
+def _ignore(*_: Any) -> None:
+    return None
+
+
+class NoHistory:
+    """Keeps nothing."""
+
+    due = math.inf
+    line = staticmethod(_ignore)
+    keep_up = staticmethod(_ignore)
+    moved = staticmethod(_ignore)
+    run_changed = staticmethod(_ignore)
+    task_changed = staticmethod(_ignore)
+
+
+def plain_traceback(error: BaseException) -> str:
+    """Format a traceback as Python does, from the first frame that is not the engine's."""
+    return "".join(traceback.format_exception(type(error), error, user_traceback(error)))
+
+
+def user_traceback(error: BaseException) -> Any:
+    """Return the traceback of `error` from the first frame that is not the engine's own."""
+    trace = error.__traceback__
+    while trace is not None and is_engine_module(trace.tb_frame.f_globals.get("__name__", "")):
+        trace = trace.tb_next
+    return trace or error.__traceback__
+
+
+def is_engine_module(name: Any) -> bool:
+    """Whether a module is a part of jupyter_flows."""
+    return isinstance(name, str) and (name == "jupyter_flows" or name.startswith("jupyter_flows."))
+
+
+history: History = NoHistory()
+show_error: Callable[[BaseException], str] = plain_traceback
+listeners: list[Callable[["Life"], None]] = []
+kernel_id: str = ""  # the `KernelRecord.id` of this process, where one is kept

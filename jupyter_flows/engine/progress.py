@@ -1,0 +1,135 @@
+"""Progress bars of a run.
+
+Guarantees:
+
+- A bar is written by the thread that iterates and read by any other; each of its
+  fields is written whole, so a reader may see a step late, never half of one.
+- A bar costs the loop nothing where the iterator itself knows how far it is
+  (`watch_iterator`): readers ask it.
+- Bars of a loop inside a loop take each other's place: one label in one parent
+  is one bar, so their number is bounded by the code.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextvars import ContextVar
+from time import time
+from typing import Any
+
+from jupyter_flows.records import ProgressRecord
+
+MOST = 100  # bars of a run; a view shows a few
+_SMOOTHING = 0.3  # weight of the newest measure of the rate, as in tqdm
+_RATE_SECONDS = 0.25  # how often the rate is measured
+
+current_bar: ContextVar[Bar | None] = ContextVar("jupyter_flows.bar", default=None)
+
+
+class Bar:
+    """One progress bar."""
+
+    __slots__ = (
+        "_mark_done",
+        "_mark_time",
+        "_source",
+        "done",
+        "ended",
+        "label",
+        "number",
+        "parent",
+        "rate",
+        "started",
+        "total",
+    )
+
+    def __init__(self, number: int, parent: Bar | None, label: str, total: float | None) -> None:
+        self.number = number
+        self.parent = parent
+        self.restart(label, total)
+
+    def restart(self, label: str, total: float | None) -> None:
+        """Begin anew, as when an inner loop runs again."""
+        self.label = label
+        self.total = total
+        self.done: float = 0
+        self.started = time()
+        self.ended: float | None = None
+        self.rate: float | None = None
+        self._mark_time = self.started
+        self._mark_done: float = 0
+        self._source: Iterator[Any] | None = None
+
+    def watch_iterator(self, iterator: Iterator[Any]) -> None:
+        """Let readers ask the iterator how much of it is left."""
+        self._source = iterator
+
+    def end(self) -> None:
+        """The loop is over."""
+        self.look()
+        self._source = None
+        self.ended = time()
+
+    def look(self) -> None:
+        """Bring `done` and `rate` up to date."""
+        if self._source is not None and self.total is not None:
+            left = operator.length_hint(self._source, 0)
+            self.done = self.total - left
+            if not left:
+                self._source = None
+                self.ended = time()
+        now = time()
+        elapsed = now - self._mark_time
+        if elapsed >= _RATE_SECONDS and self.ended is None:
+            rate = (self.done - self._mark_done) / elapsed
+            self.rate = (
+                rate if self.rate is None else self.rate + _SMOOTHING * (rate - self.rate)
+            )
+            self._mark_time, self._mark_done = now, self.done
+
+    def record(self) -> ProgressRecord:
+        """Return the bar as it is now."""
+        self.look()
+        return ProgressRecord(
+            number=self.number,
+            parent=self.parent.number if self.parent else None,
+            label=self.label,
+            done=self.done,
+            total=self.total,
+            started=self.started,
+            ended=self.ended,
+            rate=self.rate,
+        )
+
+
+class Bars:
+    """The progress bars of one run."""
+
+    def __init__(self) -> None:
+        self._bars: dict[tuple[int | None, str], Bar] = {}
+
+    def begin(self, label: str, total: float | None) -> Bar | None:
+        """Begin a bar within the one around it; None when the run has too many."""
+        parent = current_bar.get()
+        key = (parent.number if parent else None, label)
+        bar = self._bars.get(key)
+        if bar is None:
+            if len(self._bars) >= MOST:
+                return None
+            bar = self._bars[key] = Bar(len(self._bars), parent, label, total)
+        elif bar.ended is None:  # the same loop in another thread or task
+            return None
+        else:
+            bar.restart(label, total)
+        return bar
+
+    def records(self) -> tuple[ProgressRecord, ...]:
+        """Return all bars as they are now."""
+        return tuple(bar.record() for bar in list(self._bars.values()))
+
+    def close(self) -> None:
+        """The run is over, and so are its loops."""
+        for bar in list(self._bars.values()):
+            if bar.ended is None:
+                bar.end()

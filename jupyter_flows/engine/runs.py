@@ -1,0 +1,647 @@
+"""Flow runs and task runs.
+
+Guarantees:
+
+- Every public method of `FlowRun` may be called from any thread, a signal handler
+  excepted; only `wait` and `result` block.
+- A flow run and its task runs share one lock (see `life`), which no method holds
+  while it calls anything of the user's.
+- The engine keeps a strong reference to a run until it ends; after that the
+  registry keeps the newest (see `registry`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import reprlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from jupyter_flows.engine import ports
+from jupyter_flows.engine.checkpoints import wait_as_worker
+from jupyter_flows.engine.life import Life, as_transition
+from jupyter_flows.engine.logs import LineWriter, RunLog
+from jupyter_flows.engine.outputs import RunOutputs
+from jupyter_flows.engine.pausing import Book, wait_in_run
+from jupyter_flows.engine.progress import Bars
+from jupyter_flows.errors import NotActive, NotPaused
+from jupyter_flows.records import (
+    ErrorRecord,
+    LogLine,
+    RunRecord,
+    TaskRecord,
+    Waiting,
+)
+from jupyter_flows.states import TERMINAL, Paused, Pending, Running, State, StateType
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.executors.contract import Executor
+
+STDOUT = 20  # logging.INFO, as Prefect logs prints
+STDERR = 21  # told apart from stdout by its source; not a warning, as tqdm writes there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a flow's author decided about its runs."""
+
+    timeout_seconds: float | None = None
+    retries: int = 0
+    retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0
+    log_prints: bool = True
+    cancel_grace_seconds: float = 1.0  # until what needs more than a checkpoint is tried
+    kill_grace_seconds: float = 30.0  # Prefect's default
+
+    def retry_delay(self, attempt: int) -> float:
+        """Return how long to wait, in seconds, after the failed `attempt` (from 1)."""
+        delay = self.retry_delay_seconds
+        if callable(delay):
+            delay = delay(self.retries)
+        if isinstance(delay, int | float):
+            return float(delay)
+        return float(delay[min(attempt, len(delay)) - 1]) if delay else 0.0
+
+
+class Submitted(Protocol):
+    """The tasks that a run has handed to threads of its own."""
+
+    def join(self, run: FlowRun) -> None:
+        """Wait for all of them, on a thread of the run."""
+
+    async def join_async(self) -> None:
+        """Wait for all of them, on an event loop."""
+
+
+class FlowRun(Life):
+    """A run of a flow, in the background or in the foreground.
+
+    Awaitable: ``await run`` waits for its end and returns its result.
+    """
+
+    def __init__(
+        self,
+        *,
+        flow_name: str,
+        executor: Executor,
+        options: Options,
+        name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        parent: Life | None = None,
+        cell: str | None = None,
+        waiting_state: State | None = None,
+    ) -> None:
+        super().__init__(name or flow_name, waiting_state or Pending(), Lock())
+        self._id = str(uuid4())
+        self.flow_run = self
+        self.flow_name = flow_name
+        self.executor = executor
+        self.options = options
+        self.parameters = dict(parameters or {})
+        self.tags = frozenset(tags)
+        self.parent = parent
+        self.cell = cell
+        self.subflow_of = parent.flow_run if parent is not None else None
+        self.namespace: Mapping[str, Any] = {}
+        self.task_runs: list[TaskRun | Subflow] = []
+        self.outputs = RunOutputs()
+        self.bars = Bars()
+        self.book = Book()
+        self.chain: tuple[FlowRun, ...] = (self,)
+        if parent is not None and executor.in_callers_thread:
+            self.chain = (self, *parent.flow_run.chain)
+        self.submitted: Submitted | None = None
+        self.waiting: Waiting | None = None
+        self.answer: str | None = None
+        self.abandoned = False
+        self._history = ports.history
+        self.log = RunLog(self._id, self._history)
+        self._streams: dict[int, LineWriter] = {}
+        self._task_streams: list[LineWriter] = []
+        self._parameter_texts: Mapping[str, str] | None = None
+        self._result_text: str | None = None
+        self._error: ErrorRecord | None = None
+        self._paused_seconds = 0.0
+        self._paused_since: float | None = None
+        self._paused_clock = 0.0
+        self._paused_clock_since: float | None = None
+        self._as_task: Subflow | None = None
+        self._history.moved(self._id, as_transition(self.state))
+        self._history.run_changed(self)
+        if parent is not None:
+            self._as_task = Subflow(self, parent)
+            parent.adopt(self)
+
+    # -- what users see ---------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Its id: a UUID, as text."""
+        return self._id
+
+    @property
+    def logs(self) -> list[LogLine]:
+        """The lines of its log that are in memory, oldest first."""
+        return self.log.read()
+
+    @property
+    def tasks(self) -> list[TaskRun | Subflow]:
+        """Its task runs and subflows, in the order in which they were made."""
+        return list(self.task_runs)
+
+    @property
+    def progress(self) -> tuple[Any, ...]:
+        """Its progress bars, as they are now."""
+        return self.bars.records()
+
+    def wait(self, timeout: float | None = None) -> FlowRun:
+        """Wait for its end, for `timeout` seconds at most, and return the run."""
+        wait_as_worker((self,), timeout)
+        return self
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        """Wait for its end and return what it returned.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits for ever.
+            raise_on_failure: raise the run's exception, or return it.
+
+        Raises:
+            TimeoutError: it has not ended in time; it goes on.
+            CancelledRun: it was cancelled.
+            CrashedRun: it was ended from outside its code.
+            Exception: whatever its code raised.
+        """
+        self.wait(timeout)
+        if self.state.type not in TERMINAL:
+            raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
+        return self.state.result(raise_on_failure=raise_on_failure)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result_async().__await__()
+
+    async def _result_async(self) -> Any:
+        await self.wait_async()
+        return self.state.result()
+
+    async def wait_async(self) -> None:
+        """Wait for its end without blocking the event loop."""
+        await ended(self)
+
+    def cancel(self, reason: str = "user") -> bool:
+        """Ask it, its tasks and subflows to stop; returns at once.
+
+        An async run stops at its next await, a thread at its next checkpoint. A
+        run that has not begun never does. Cancelling again, or when it has ended,
+        is harmless: the first reason stands.
+
+        Returns:
+            Whether this call asked; False when it was asked before or has ended.
+        """
+        return self.ask_cancel(reason)
+
+    def pause(self) -> None:
+        """Ask it and its tasks to hold still; it is PAUSED when all of them do.
+
+        Raises:
+            NotActive: it has ended, or is being cancelled.
+        """
+        with self._lock:
+            if self.state.type in TERMINAL or self.cancel_reason is not None:
+                raise NotActive(f"{self!r} is {self.state.name}: there is nothing to pause.")
+            self.book.hold = True
+        self._hold_changed()
+
+    def resume(self, run_input: str | None = None) -> None:
+        """Let it go on.
+
+        Args:
+            run_input: the answer to a run that waits for input.
+
+        Raises:
+            NotPaused: it is not paused, nor about to be.
+        """
+        with self._lock:
+            waits = self.waiting is not None and self.waiting.kind in ("approval", "input")
+            if self.state.type in TERMINAL or not (self.book.hold or waits):
+                raise NotPaused(
+                    f"{self!r} is {self.state.name}: only a paused run can be resumed."
+                )
+            if self.book.hold:
+                self.book.hold = False
+            else:
+                self.answer = run_input if run_input is not None else ""
+                self.waiting = None
+            if self.state.type is StateType.PAUSED and self.waiting is None:
+                self._move(Running())
+        self._hold_changed()
+
+    def __repr__(self) -> str:
+        return f"<FlowRun {self.name!r}>"
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a variable of a cell's run, while it runs and after."""
+        try:
+            return self.namespace[name]
+        except KeyError:
+            raise KeyError(f"The run has no variable {name!r} (yet).") from None
+
+    @property
+    def caller(self) -> Life | None:
+        """The run that called it and waits for it, if there is one."""
+        return self.parent if self.executor.in_callers_thread else None
+
+    # -- what is asked ----------------------------------------------------------------
+
+    @property
+    def asked(self) -> str | None:
+        """What is asked and not yet so: "cancel", "pause" or nothing."""
+        if self.state.type in TERMINAL:
+            return None
+        if self.cancel_reason is not None:
+            return "cancel"
+        return "pause" if self.book.hold and self.state.type is not StateType.PAUSED else None
+
+    def _interrupt(self) -> None:
+        self.book.wake()
+        self.executor.interrupt(self)
+
+    def _hold_changed(self) -> None:
+        """Let every checkpoint of the run know, and what it called too."""
+        hold = self.book.hold
+        self._mark(self, hold)
+        self.settle_pause()
+        self.announce()
+        self._history.run_changed(self)
+        self._interrupt()
+
+    def _mark(self, life: Life, hold: bool) -> None:
+        life.pending = hold or life.cancel_reason is not None
+        for child in list(life.active):
+            if isinstance(child, FlowRun):
+                child._follow_hold(hold)
+            else:
+                self._mark(child, hold)
+
+    def _follow_hold(self, hold: bool) -> None:
+        try:
+            self.pause() if hold else self.resume()
+        except (NotActive, NotPaused):
+            pass
+
+    def begin_waiting(self, waiting: Waiting) -> None:
+        """Say that its code waits for a person."""
+        with self._lock:
+            self.answer = None
+            self.waiting = waiting
+            if self.state.type is StateType.RUNNING:
+                self._move(Paused(waiting.text))
+        self.announce()
+
+    def end_waiting(self, waiting: Waiting) -> None:
+        """Say that its code goes on, however that came."""
+        with self._lock:
+            if self.waiting is waiting:
+                self.waiting = None
+                if self.state.type is StateType.PAUSED and not self.book.still:
+                    self._move(Running())
+        self.announce()
+
+    def count_worker(self, change: int) -> None:
+        """Count a worker in (+1) or out (-1)."""
+        with self._lock:
+            self.book.workers += change
+        if self.book.hold:
+            self.settle_pause()
+
+    def count_parked(self, change: int) -> None:
+        """Count a worker as parked (+1) or going on (-1)."""
+        with self._lock:
+            self.book.parked += change
+        if self.book.hold:
+            self.settle_pause()
+
+    def settle_pause(self) -> None:
+        """Say PAUSED if all that was asked to hold still does."""
+        with self._lock:
+            if not self.book.still or self.state.type is not StateType.RUNNING:
+                return
+            if self.cancel_reason is not None:
+                return
+            self._move(Paused())
+        self.announce()
+
+    def adopt(self, child: Life) -> None:
+        """Count a child in; see `Life.adopt`. What holds its parent holds it too."""
+        super().adopt(child)
+        if self.book.hold:
+            self._mark(self, True)
+
+    # -- the run's clock --------------------------------------------------------------
+
+    def clock(self) -> float:
+        """Seconds on a clock that stands still while the run is paused."""
+        since = self._paused_clock_since
+        return (monotonic() if since is None else since) - self._paused_clock
+
+    def _before_move(self, state: State) -> None:
+        if self.state.type is StateType.PAUSED:
+            self._paused_seconds += state.time - (self._paused_since or state.time)
+            self._paused_since = None
+            self._paused_clock += monotonic() - (self._paused_clock_since or monotonic())
+            self._paused_clock_since = None
+        if state.type is StateType.PAUSED:
+            self._paused_since = state.time
+            self._paused_clock_since = monotonic()
+        if state.type in TERMINAL:
+            self.waiting = None
+            if state.type is not StateType.COMPLETED and isinstance(state.data, BaseException):
+                self._error = _error_record(state.data)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep on the run's clock, counted as parked; a cancel ends it."""
+        wait_in_run(self, lambda: self.cancel_reason is not None, _no_subscription, seconds, heed=_pass)
+
+    # -- what it is made of -----------------------------------------------------------
+
+    @property
+    def retries(self) -> int:
+        """How many attempts may follow a failed one."""
+        return self.options.retries
+
+    def stream(self, level: int) -> LineWriter | None:
+        """Return the writer of its own stdout or stderr, or None if prints pass."""
+        if not self.options.log_prints:
+            return None
+        writer = self._streams.get(level)
+        if writer is None:
+            source = "stdout" if level == STDOUT else "stderr"
+            writer = self._streams.setdefault(level, LineWriter(self.log, STDOUT, source))
+        return writer
+
+    def task_stream(self, task: TaskRun) -> LineWriter:
+        """Make the writer of a task's prints."""
+        writer = LineWriter(self.log, STDOUT, task.name)
+        self._task_streams.append(writer)
+        return writer
+
+    def close(self, state: State) -> None:
+        """Make lines of what was printed without a newline, and write the result down."""
+        if state.type is StateType.COMPLETED and state.data is not None:
+            self._result_text = _text(state.data, 10_000)
+        for writer in (*self._streams.values(), *self._task_streams):
+            writer.close()
+        self._task_streams.clear()
+        self.bars.close()
+
+    def describe_parameters(self) -> None:
+        """Write the parameters down as text, before the body can change them."""
+        self._parameter_texts = {name: _text(value) for name, value in self.parameters.items()}
+
+    def _changed(self, state: State) -> None:
+        self._history.moved(self._id, as_transition(state))
+        self._history.run_changed(self)
+        if self._as_task is not None:
+            self._as_task.changed()
+
+    def touch(self) -> None:
+        """Tell history that something beside the state has changed."""
+        self._history.run_changed(self)
+
+    def record(self) -> RunRecord:
+        """Return the run as it is now. Any thread."""
+        state = self.state
+        count = self.log.count
+        streams = (*self._streams.values(), *self._task_streams)
+        return RunRecord(
+            id=self._id,
+            name=self.name,
+            flow=self.flow_name,
+            on=self.executor.kind,
+            kernel=ports.kernel_id,
+            parent=self.subflow_of.id if self.subflow_of else None,
+            state_type=state.type,
+            state_name=state.name,
+            state_message=state.message,
+            state_time=state.time,
+            asked=self.asked,
+            reason=self.cancel_reason,
+            waiting=self.waiting,
+            created=self.created,
+            started=self.started,
+            ended=self.ended,
+            paused_seconds=self._paused_seconds,
+            paused_since=self._paused_since,
+            attempt=self.attempt,
+            tags=tuple(sorted(self.tags)),
+            parameters=self._parameter_texts or {},
+            cell=self.cell,
+            progress=self.bars.records(),
+            task_count=len(self.task_runs),
+            log_first=self.log.first,
+            log_count=count,
+            live=tuple(live for writer in streams for live in writer.live()),
+            output_count=len(self.outputs),
+            output_changes=self.outputs.changes,
+            result=self._result_text,
+            error=self._error,
+        )
+
+
+class Subflow:
+    """A run of a flow as the run that called it lists it: among its tasks."""
+
+    __slots__ = ("number", "parent", "run")
+
+    def __init__(self, run: FlowRun, parent: Life) -> None:
+        self.run = run
+        self.parent = parent
+        with parent._lock:
+            self.number = len(parent.flow_run.task_runs)
+            parent.flow_run.task_runs.append(self)
+        self.changed()
+
+    @property
+    def name(self) -> str:
+        """The name of the subflow's run."""
+        return self.run.name
+
+    @property
+    def state(self) -> State:
+        """The state of the subflow's run."""
+        return self.run.state
+
+    def changed(self) -> None:
+        """Tell the history of the calling run."""
+        calling = self.parent.flow_run
+        calling._history.task_changed(calling.id, self)
+
+    def record(self) -> TaskRecord:
+        """Return it as it is now. Any thread."""
+        return _task_record(self.run, self.number, self.parent, subflow=self.run.id)
+
+
+class TaskRun(Life):
+    """A run of a task."""
+
+    __slots__ = (
+        "_out",
+        "log_prints",
+        "number",
+        "parent",
+        "task_retries",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        flow_run: FlowRun,
+        *,
+        parent: Life,
+        log_prints: bool | None = None,
+        retries: int = 0,
+    ) -> None:
+        super().__init__(name, Pending(), flow_run._lock)
+        self.flow_run = flow_run
+        self.parent = parent
+        self.log_prints = flow_run.options.log_prints if log_prints is None else log_prints
+        self.task_retries = retries
+        self._out: LineWriter | None = None
+        self.number = -1
+        with self._lock:
+            self.number = len(flow_run.task_runs)
+            flow_run.task_runs.append(self)
+        parent.adopt(self)
+        self.pending = self.pending or flow_run.book.hold
+
+    @property
+    def id(self) -> str:
+        """Its id: the flow run's and its own number."""
+        return f"{self.flow_run.id}/{self.number}"
+
+    @property
+    def caller(self) -> Life | None:
+        """The run or task run that called it."""
+        return self.parent
+
+    @property
+    def retries(self) -> int:
+        """How many attempts may follow a failed one."""
+        return self.task_retries
+
+    def stream(self, level: int) -> LineWriter | None:
+        """Return the writer of its prints, or None if they pass."""
+        if not self.log_prints:
+            return None
+        if self._out is None:
+            self._out = self.flow_run.task_stream(self)
+        return self._out
+
+    def _changed(self, state: State) -> None:
+        self.flow_run._history.task_changed(self.flow_run.id, self)
+
+    def _interrupt(self) -> None:
+        self.flow_run.book.wake()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep on the flow run's clock; a cancel ends it."""
+        wait_in_run(
+            self.flow_run,
+            lambda: self.cancel_reason is not None,
+            _no_subscription,
+            seconds,
+            heed=_pass,
+        )
+
+    def __repr__(self) -> str:
+        return f"<TaskRun {self.name!r}>"
+
+    def record(self) -> TaskRecord:
+        """Return the task run as it is now. Any thread."""
+        return _task_record(self, self.number, self.parent)
+
+
+def _task_record(
+    life: Life, number: int, parent: Life, *, subflow: str | None = None
+) -> TaskRecord:
+    state = life.state
+    return TaskRecord(
+        number=number,
+        parent=parent.number if isinstance(parent, TaskRun) else None,
+        name=life.name,
+        flow_run=subflow,
+        state_type=state.type,
+        state_name=state.name,
+        state_message=state.message,
+        created=life.created,
+        started=life.started,
+        ended=life.ended,
+        attempt=life.attempt,
+        transitions=tuple(life.transitions()),
+    )
+
+
+async def ended(life: Life) -> None:
+    """Wait for the end of `life` without blocking the event loop."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            pass
+
+    life.on_done(wake)
+    try:
+        await future
+    finally:
+        life.forget(wake)
+
+
+def _no_subscription(wake: Callable[[], None]) -> None:
+    """Nothing but the run itself wakes a sleeper."""
+
+
+def _pass() -> None:
+    return None
+
+
+def _error_record(error: BaseException) -> ErrorRecord:
+    try:
+        shown = ports.show_error(error)
+    except Exception:
+        shown = ports.plain_traceback(error)
+    return ErrorRecord(type=type(error).__name__, message=_plain(error), traceback=shown)
+
+
+def _plain(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its text cannot be made: {type(broken).__name__}>"
+
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = 200
+_shortened.maxlong = 100
+_shortened.maxlist = _shortened.maxtuple = _shortened.maxdict = _shortened.maxset = 10
+
+
+def _text(value: Any, longest: int = 1_000) -> str:
+    """Return a value's text form, shortened; never raises."""
+    try:
+        if isinstance(value, str | int | float | bool | None | list | tuple | dict | set):
+            return _shortened.repr(value)[:longest]
+        text = repr(value)
+    except Exception as broken:
+        return f"<{type(value).__name__}: its text cannot be made, {type(broken).__name__}>"
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,205 @@
+"""Where in a stack raising costs no cleanup.
+
+Theory. A raise in running code skips whatever the code would have done next, so
+it must not come where the next thing is a cleanup, or where something was
+acquired whose cleanup is not armed yet. Judged by bytecode, so that code without
+source is judged alike, a position in a code object is *unsafe* when it lies
+
+- in an ``except`` or ``finally`` block, or in what a ``with`` does at its end:
+  reachable from an exception handler (``PUSH_EXC_INFO``) before the exception is
+  popped or raised again. A ``finally`` block is compiled twice, once for the way
+  without an exception; that copy has the same source positions, and is found by
+  them;
+- on the header of a ``with`` or ``try``: positions of the instructions that
+  enter a context manager, and the no-ops before a protected range, so that
+  ``lock.acquire()`` and the ``try:`` after it stay together.
+
+A stack is safe when no frame from the top to the run's entry is at an unsafe
+position, none is an ``__enter__``, ``__exit__`` or ``__del__`` (nor their async
+kin), none imports a module, and the topmost frame, the engine's own left out, is
+not the standard library's, whose code was not written to be stopped inside.
+
+Reading is pure and takes no locks: any thread may ask about any stack it holds
+still. The analysis of a code object is made once; it is kept as long as the code
+object lives.
+
+What cannot hold: a statement between ``acquire()`` and ``try:``, and a helper
+that acquires something, prints, and is interrupted in that print.
+"""
+
+import dis
+import sysconfig
+from collections.abc import Container, Iterable, Iterator
+from types import CodeType, FrameType
+from weakref import WeakKeyDictionary
+
+from jupyter_flows.engine.ports import is_engine_module
+
+_STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_PACKAGES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+_RITES = frozenset({"__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"})
+_LEAVES = frozenset({"POP_EXCEPT", "RERAISE", "RAISE_VARARGS", "RETURN_VALUE", "RETURN_CONST"})
+_ENTERS = frozenset({"BEFORE_WITH", "BEFORE_ASYNC_WITH"})
+_NO_FALL_THROUGH = frozenset(
+    {"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RETURN_CONST"}
+    | {"RAISE_VARARGS", "RERAISE"}
+)
+
+_unsafe: "WeakKeyDictionary[CodeType, frozenset[int]]" = WeakKeyDictionary()
+
+
+def is_safe(
+    frame: FrameType | None,
+    entries: Container[CodeType],
+    flows: int = 1,
+    *,
+    packages: bool = True,
+) -> bool:
+    """Return whether raising in `frame`'s stack would skip no cleanup.
+
+    Args:
+        frame: the top of the stack.
+        entries: the code objects of the engine's functions that enter a flow's body.
+        flows: how many such frames belong to what is to be stopped; frames
+            beyond the last are not looked at.
+        packages: whether the topmost frame may be one of an installed package.
+    """
+    top = True
+    while frame is not None:
+        code = frame.f_code
+        if code in entries:
+            flows -= 1
+            if not flows:
+                return True
+        elif not is_engine_module(frame.f_globals.get("__name__")):
+            if top:
+                if _is_library(code.co_filename, packages):
+                    return False
+                top = False
+            if code.co_name in _RITES or code.co_filename.startswith("<frozen importlib"):
+                return False
+            if frame.f_lasti in unsafe_offsets(code):
+                return False
+        frame = frame.f_back
+    return True
+
+
+def _is_library(filename: str, packages_allowed: bool) -> bool:
+    if filename.startswith(_PACKAGES):
+        return not packages_allowed
+    return filename.startswith(_STDLIB) or filename.startswith("<frozen ")
+
+
+def unsafe_offsets(code: CodeType) -> frozenset[int]:
+    """Return the offsets in `code` at which raising could skip a cleanup."""
+    known = _unsafe.get(code)
+    if known is None:
+        known = _unsafe[code] = _analyse(code) if code.co_exceptiontable else frozenset()
+    return known
+
+
+def _analyse(code: CodeType) -> frozenset[int]:
+    bytecode = dis.Bytecode(code)
+    instructions = list(bytecode)
+    index = {instruction.offset: i for i, instruction in enumerate(instructions)}
+    ranges = bytecode.exception_entries  # type: ignore[attr-defined]
+    handlers = {
+        entry.target
+        for entry in ranges
+        if instructions[index[entry.target]].opname == "PUSH_EXC_INFO"
+    }
+    if not handlers:
+        return frozenset()
+    unsafe = _reachable(instructions, index, handlers)
+
+    # the copy of a `finally` block, and the end of a `with`, on the way without an exception
+    places = {_place(instructions[index[offset]]) for offset in unsafe} - {None}
+    unsafe |= {each.offset for each in instructions if _place(each) in places}
+    unsafe |= _with_headers(instructions)
+    unsafe |= _try_headers(instructions, {e.start for e in ranges if e.target in handlers})
+    return frozenset(_with_caches(instructions, unsafe))
+
+
+def _with_caches(instructions: list[dis.Instruction], unsafe: set[int]) -> Iterator[int]:
+    """Add what lies between instructions: in a call `f_lasti` may point at an inline cache."""
+    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
+        if instruction.offset in unsafe:
+            end = instruction.offset + 2 if following is None else following.offset
+            yield from range(instruction.offset, end, 2)
+
+
+def _reachable(
+    instructions: list[dis.Instruction], index: dict[int, int], starts: Iterable[int]
+) -> set[int]:
+    """Walk from each handler until its exception is popped or raised again."""
+    seen: set[int] = set()
+    todo = list(starts)
+    while todo:
+        i = index[todo.pop()]
+        while i < len(instructions):
+            instruction = instructions[i]
+            if instruction.offset in seen:
+                break
+            seen.add(instruction.offset)
+            if instruction.opname in _LEAVES:
+                break
+            if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+                todo.append(instruction.argval)
+            if instruction.opname in _NO_FALL_THROUGH:
+                break
+            i += 1
+    return seen
+
+
+def _with_headers(instructions: list[dis.Instruction]) -> set[int]:
+    """Find what a ``with`` does before it is entered: its expressions, back from the entering."""
+    found = set()
+    for i, instruction in enumerate(instructions):
+        if not _enters(instruction):
+            continue
+        span = _place(instruction)
+        found.add(instruction.offset)
+        for earlier in reversed(instructions[:i]):
+            if not _within(_place(earlier), span):
+                break
+            found.add(earlier.offset)
+    return found
+
+
+def _enters(instruction: dis.Instruction) -> bool:
+    """Whether it enters a context manager (Python 3.14 looks ``__enter__`` up by name)."""
+    if instruction.opname == "LOAD_SPECIAL":
+        return "enter" in instruction.argrepr
+    return instruction.opname in _ENTERS
+
+
+def _try_headers(instructions: list[dis.Instruction], starts: set[int]) -> set[int]:
+    """Find the no-ops just before a protected range: the line that says ``try:``."""
+    found = set()
+    after_range_start = False
+    for instruction in reversed(instructions):
+        if instruction.opname == "NOP":
+            if after_range_start:
+                found.add(instruction.offset)
+        else:
+            after_range_start = instruction.offset in starts
+    return found
+
+
+def _place(instruction: dis.Instruction) -> dis.Positions | None:
+    place = instruction.positions
+    return None if place is None or place.lineno is None else place
+
+
+def _within(place: dis.Positions | None, span: dis.Positions | None) -> bool:
+    if place is None or span is None:
+        return place is span
+    return _start(span) <= _start(place) and _end(place) <= _end(span)
+
+
+def _start(place: dis.Positions) -> tuple[int, int]:
+    return place.lineno or 0, place.col_offset or 0
+
+
+def _end(place: dis.Positions) -> tuple[int, int]:
+    return place.end_lineno or place.lineno or 0, place.end_col_offset or 0

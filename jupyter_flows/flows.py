@@ -1,0 +1,222 @@
+"""`@flow`: a function that runs in the background or the foreground, and its view."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from jupyter_flows.engine import capture, checkpoints, registry
+from jupyter_flows.engine.console import echo_for
+from jupyter_flows.engine.current import current
+from jupyter_flows.engine.executors import (
+    AwaitedExecutor,
+    Executor,
+    InlineExecutor,
+    for_background,
+)
+from jupyter_flows.engine.runner import Plan, reraise
+from jupyter_flows.engine.runs import FlowRun, Options
+from jupyter_flows.futures import resolve
+from jupyter_flows.parameters import Parameters
+from jupyter_flows.states import Crashed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Flow(Generic[P, R]):
+    """A function whose calls are runs. Made by `@flow`."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        flow_run_name: str | None = None,
+        on: str | None = None,
+        tags: Iterable[str] = (),
+        retries: int = 0,
+        retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
+        timeout_seconds: float | None = None,
+        log_prints: bool | None = None,
+        validate_parameters: bool = True,
+        cancel_grace_seconds: float = 1.0,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
+        if retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {retries}.")
+        update_wrapper(cast(Any, self), fn)
+        self.fn = fn
+        self.name = name or getattr(fn, "__name__", type(fn).__name__).replace("_", "-")
+        self.flow_run_name = flow_run_name
+        self.on = on
+        self.tags = frozenset(tags)
+        self.isasync = inspect.iscoroutinefunction(fn)
+        self.log_prints = log_prints
+        self._options: dict[str, Any] = {
+            "retries": retries,
+            "retry_delay_seconds": retry_delay_seconds,
+            "timeout_seconds": timeout_seconds,
+            "cancel_grace_seconds": cancel_grace_seconds,
+        }
+        self._validate = validate_parameters
+        self._parameters = Parameters(fn, self.name, validate=validate_parameters)
+        if on is not None:
+            for_background(on, is_async=self.isasync)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here and now, and return its result; an async flow is to be awaited.
+
+        Raises:
+            ParameterError: it does not take these parameters; nothing was run.
+            CancelledRun: the run was cancelled.
+            Exception: whatever the flow raised.
+        """
+        return_state = bool(kwargs.pop("return_state", False))
+        arguments = self._bind(args, kwargs)
+        caller = current.get()
+        if caller is not None and caller.pending:
+            checkpoints.pass_by()
+        if self.isasync:
+            return cast(R, self._call_async(arguments, return_state))
+        executor = InlineExecutor()
+        run = self.make_run(executor, arguments, foreground=True)
+        executor.launch(run, self._plan(run, arguments))
+        return cast(R, run.state if return_state else reraise(run))
+
+    async def _call_async(self, arguments: inspect.BoundArguments, return_state: bool) -> Any:
+        executor = AwaitedExecutor()
+        run = self.make_run(executor, arguments, foreground=True)
+        await executor.run(run, self._plan(run, arguments))
+        return run.state if return_state else reraise(run)
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun:
+        """Run it in the background, on the worker that `on` names; returns at once.
+
+        Raises:
+            ParameterError: it does not take these parameters; nothing was started.
+        """
+        arguments = self._bind(args, kwargs)
+        run = self.make_run(for_background(self.on, is_async=self.isasync), arguments)
+        self.launch(run, arguments)
+        return run
+
+    def make_run(
+        self,
+        executor: Executor,
+        arguments: inspect.BoundArguments | None = None,
+        *,
+        foreground: bool = False,
+        **details: Any,
+    ) -> FlowRun:
+        """Make a run that is known but not begun."""
+        capture.install()
+        caller = current.get()
+        log_prints = not foreground if self.log_prints is None else self.log_prints
+        parameters: Mapping[str, Any] = arguments.arguments if arguments is not None else {}
+        run = FlowRun(
+            flow_name=self.name,
+            executor=executor,
+            options=Options(log_prints=log_prints, **self._options),
+            name=self._run_name(parameters),
+            parameters=parameters,
+            tags=self.tags,
+            parent=caller,
+            **details,
+        )
+        if foreground:
+            run.log.echo = echo_for(run)
+        registry.add(run)
+        return run
+
+    def launch(self, run: FlowRun, arguments: inspect.BoundArguments | None = None) -> None:
+        """Start the worker of a run that `make_run` made."""
+        try:
+            run.executor.launch(run, self._plan(run, arguments))
+        except BaseException as error:
+            run.move(Crashed(f"Its worker could not be started: {error}", data=error))
+            run.announce()
+            raise
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        if args or kwargs:
+            args = tuple(map(resolve, args))
+            kwargs = {key: resolve(value) for key, value in kwargs.items()}
+        return self._parameters.bind(args, kwargs)
+
+    def _run_name(self, parameters: Mapping[str, Any]) -> str:
+        if self.flow_run_name is None:
+            return self.name
+        return self.flow_run_name.format(**parameters)
+
+    def _plan(self, run: FlowRun, arguments: inspect.BoundArguments | None) -> Plan:
+        fn = cast(Callable[..., Any], self.fn)
+
+        def body() -> Any:
+            if arguments is None or not arguments.arguments:
+                return fn()
+            run.describe_parameters()
+            return fn(*arguments.args, **arguments.kwargs)
+
+        return Plan(
+            body, delay=run.options.retry_delay, timeout_seconds=run.options.timeout_seconds
+        )
+
+    def with_options(self, **options: Any) -> Flow[P, R]:
+        """Return the same flow with other options, named as in `@flow`."""
+        kept: dict[str, Any] = {
+            "name": self.name,
+            "flow_run_name": self.flow_run_name,
+            "on": self.on,
+            "tags": self.tags,
+            "log_prints": self.log_prints,
+            "validate_parameters": self._validate,
+            **self._options,
+        }
+        return Flow(self.fn, **(kept | options))
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind to an instance, as a method does."""
+        if instance is None:
+            return self
+        bound = self.with_options()
+        bound.fn = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        bound._parameters = Parameters(bound.fn, self.name, validate=self._validate)
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.name!r}>"
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a flow: call it to run it here, ``start`` it to run it in the background.
+
+    Args:
+        fn: the function, sync or async.
+        name: the flow's name; the function's, with dashes, by default.
+        flow_run_name: the name of its runs, a template of its parameters such as
+            ``"etl-{day}"``; the flow's name by default.
+        on: the worker of its background runs: ``thread`` for sync code, ``async``
+            (a loop of its own) or ``main`` (the kernel's loop) for async code.
+        tags: words to find its runs by.
+        retries: how many attempts may follow a failed one. Default 0, as in Prefect.
+        retry_delay_seconds: how long to wait before each: one number, one for each
+            attempt, or a function that is given `retries` and returns them.
+        timeout_seconds: when a run has failed for taking too long; the clock stands
+            still while the run is paused.
+        log_prints: whether prints become log lines. By default those of background
+            runs do, and those of foreground calls go where prints go, as in Prefect.
+        validate_parameters: whether parameters are converted to their annotations.
+        cancel_grace_seconds: how long a cancel leaves the code of installed packages
+            alone. Default 1.
+    """
+    if fn is None:
+        return lambda fn: Flow(fn, **options)
+    return Flow(fn, **options)

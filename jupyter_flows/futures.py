@@ -1,0 +1,191 @@
+"""What `Task.submit` gives: a task run on a thread of its run, and its result to come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from jupyter_flows.engine.checkpoints import wait_as_worker
+from jupyter_flows.engine.loops import RunLoop
+from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.runner import Plan, run_async, run_sync
+from jupyter_flows.engine.runs import FlowRun, TaskRun, ended
+from jupyter_flows.engine.threads import TaskThreads
+from jupyter_flows.states import State
+
+R = TypeVar("R")
+
+
+class Future(Generic[R]):
+    """The result to come of a submitted task."""
+
+    def __init__(self, task_run: TaskRun) -> None:
+        self.task_run = task_run
+
+    @property
+    def state(self) -> State:
+        """The task run's state as it is now."""
+        return self.task_run.state
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for its end, for `timeout` seconds at most. A checkpoint."""
+        wait_as_worker((self.task_run,), timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
+        """Wait for its end and return what the task returned.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits for ever.
+            raise_on_failure: raise the task's exception, or return it.
+
+        Raises:
+            TimeoutError: it has not ended in time; it goes on.
+            CancelledRun: it was cancelled.
+            Exception: whatever the task raised.
+        """
+        if not wait_as_worker((self.task_run,), timeout):
+            raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
+        result: R = self.task_run.state.result(raise_on_failure=raise_on_failure)
+        return result
+
+    def add_done_callback(self, callback: Callable[[Future[R]], Any]) -> None:
+        """Call `callback` with this future once it has ended, on the task's thread."""
+        self.task_run.on_done(lambda: callback(self))
+
+    def cancel(self) -> bool:
+        """Ask the task to stop; return whether this call asked."""
+        return self.task_run.ask_cancel("user")
+
+    def __repr__(self) -> str:
+        return f"<Future {self.task_run.name!r}>"
+
+
+class SubmittedTasks:
+    """The submitted tasks of one run that have not ended, and the threads they are on."""
+
+    def __init__(self, run: FlowRun) -> None:
+        self._run = run
+        self._threads = TaskThreads(f"flow {run.name}")
+        self._active: set[TaskRun] = set()
+
+    def submit(self, task_run: TaskRun, plan: Plan, *, is_async: bool) -> None:
+        """Run a task on a thread of its own."""
+        self._active.add(task_run)
+        job = self._run_async if is_async else self._run_sync
+        self._threads.submit(copy_context(), lambda: job(task_run, plan))
+
+    def _run_sync(self, task_run: TaskRun, plan: Plan) -> None:
+        self._run.count_worker(+1)
+        try:
+            run_sync(task_run, plan)
+        finally:
+            self._active.discard(task_run)
+            self._run.count_worker(-1)
+
+    def _run_async(self, task_run: TaskRun, plan: Plan) -> None:
+        self._run.count_worker(+1)
+        try:
+            with asyncio.Runner(loop_factory=RunLoop) as runner:
+                runner.run(run_async(task_run, plan))
+        finally:
+            self._active.discard(task_run)
+            self._run.count_worker(-1)
+
+    def join(self, run: FlowRun) -> None:
+        """Wait for all of them, as the body of the run has ended."""
+        for task_run in list(self._active):
+            wait_in_run(
+                run, task_run.state_is_final, task_run.on_done, heed=lambda: None
+            )
+        self._threads.close()
+
+    async def join_async(self) -> None:
+        """Wait for all of them without blocking the event loop."""
+        for task_run in list(self._active):
+            await ended(task_run)
+        self._threads.close()
+
+
+def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:
+    """Run a task on a thread of its flow run's own."""
+    run = task_run.flow_run
+    if run.submitted is None:
+        run.submitted = SubmittedTasks(run)
+    assert isinstance(run.submitted, SubmittedTasks)
+    run.submitted.submit(task_run, plan, is_async=is_async)
+    return Future(task_run)
+
+
+def resolve(value: Any) -> Any:
+    """Put results in the place of futures, also of those in lists, tuples and dicts."""
+    kind = type(value)
+    if kind is Future:
+        return value.result()
+    if kind is list or kind is tuple:
+        return kind(map(resolve, value)) if any(map(_may_hold, value)) else value
+    if kind is dict and any(map(_may_hold, value.values())):
+        return {key: resolve(each) for key, each in value.items()}
+    return value
+
+
+def _may_hold(value: Any) -> bool:
+    return isinstance(value, Future | list | tuple | dict)
+
+
+def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
+    """Wait for futures to end, for `timeout` seconds at most.
+
+    Returns:
+        A pair of lists: those that have ended, and those that have not.
+    """
+    listed = list(futures)
+    arrived = list(as_completed(listed, timeout, raise_on_timeout=False))
+    return DoneAndNotDone(arrived, [future for future in listed if future not in arrived])
+
+
+class DoneAndNotDone(tuple[list[Future[Any]], list[Future[Any]]]):
+    """What `wait` returns: the futures that are done, and the others."""
+
+    __slots__ = ()
+
+    def __new__(cls, done: list[Future[Any]], not_done: list[Future[Any]]) -> DoneAndNotDone:
+        return super().__new__(cls, (done, not_done))
+
+    @property
+    def done(self) -> list[Future[Any]]:
+        """The futures that have ended."""
+        return self[0]
+
+    @property
+    def not_done(self) -> list[Future[Any]]:
+        """The futures that have not ended."""
+        return self[1]
+
+
+def as_completed(
+    futures: Iterable[Future[R]], timeout: float | None = None, *, raise_on_timeout: bool = True
+) -> Iterator[Future[R]]:
+    """Yield futures as they end.
+
+    Args:
+        futures: what to wait for.
+        timeout: how long to wait for all of them, in seconds.
+        raise_on_timeout: raise `TimeoutError` then, or just stop.
+    """
+    left = list(futures)
+    deadline = None if timeout is None else monotonic() + timeout
+    while left:
+        for future in [each for each in left if each.task_run.state_is_final()]:
+            left.remove(future)
+            yield future
+        if not left:
+            return
+        remaining = None if deadline is None else deadline - monotonic()
+        if remaining is not None and remaining <= 0:
+            if raise_on_timeout:
+                raise TimeoutError(f"{len(left)} futures have not ended within {timeout} s.")
+            return
+        wait_as_worker([each.task_run for each in left], remaining)
