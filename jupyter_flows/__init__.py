@@ -31,3 +31,43 @@ from jupyter_flows.states import State, StateType
 from jupyter_flows.tasks import Task, task, unmapped
 
 __version__ = "0.1.0"
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Tell Jupyter's server where its extension is; nothing of it is imported before."""
+    return [{"module": "jupyter_flows.server.app", "name": "jupyter_flows"}]
+
+__all__ = [
+    "AmbiguousRun",
+    "CancelledRun",
+    "CrashedRun",
+    "FailedRun",
+    "Flow",
+    "FlowPauseTimeout",
+    "FlowRun",
+    "FlowsError",
+    "Future",
+    "MissingResult",
+    "NotPaused",
+    "ParameterError",
+    "RunCancellation",
+    "RunContext",
+    "State",
+    "StateType",
+    "Task",
+    "TaskRun",
+    "UnknownRun",
+    "as_completed",
+    "checkpoint",
+    "current_run",
+    "flow",
+    "get_run_context",
+    "get_run_logger",
+    "pause_flow_run",
+    "progress",
+    "resume_flow_run",
+    "runs",
+    "task",
+    "unmapped",
+    "wait",
+]
