@@ -20,7 +20,6 @@ const OSC = /(?:\u001b\]|\u009d)[^\u0007\u001b\u009c]*(?:\u0007|\u001b\\|\u009c|
 const STRING = /\u001b[PX^_][^\u001b\u009c]*(?:\u001b\\|\u009c|$)/g;
 const CSI = /(?:\u001b\[|\u009b)([0-9:;<=>?]*)[ -/]*([@-~]|$)/g;
 const ESCAPE = /\u001b(?!\[[0-9;]*m)[ -/]*[0-~]?/g;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is dropped
 const CONTROL = /[\u0000-\u0008\u000b-\u001a\u001c-\u001f\u007f-\u009f]/g;
 
 function keepColours(text: string): string {

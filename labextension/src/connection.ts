@@ -20,8 +20,8 @@ export type Source = "connecting" | "kernel" | "store" | "saved";
 
 export interface Status {
   source: Source;
-  /** Why it is not the kernel: it is `absent`, or how it failed. */
-  why: Failure | "absent" | null;
+  /** Why it is not the kernel. */
+  why: Failure | null;
   capability: Capability;
   transport: Transport | null;
 }
@@ -40,7 +40,7 @@ const RETRY_SECONDS = 3;
 export class Connection {
   status: Status = { source: "connecting", why: null, capability: "read-only", transport: null };
   private live: Transport | null = null;
-  private unknown = false; // the kernel does not know the run
+  private useless: Failure | null = null; // why the kernel is not worth asking again
   private ended = false;
   private visible = true;
   private closed = false;
@@ -76,7 +76,7 @@ export class Connection {
   private use(live: Transport | null): void {
     this.unlisten();
     this.live = live;
-    this.unknown = false;
+    this.useless = null;
     this.triedKernel = 0;
     this.unlisten = live?.listen((change) => this.hear(live, change)) ?? (() => {});
     if (live?.capability === "queued") this.report("kernel", null, live);
@@ -132,7 +132,7 @@ export class Connection {
   private async askKernel(): Promise<Status["why"]> {
     const live = this.live;
     if (!live) return "absent";
-    if (this.unknown) return "unknown";
+    if (this.useless) return this.useless;
     const recently = performance.now() - this.triedKernel < RETRY_SECONDS * 1000;
     if (this.triedKernel && recently) return "silent";
     try {
@@ -146,7 +146,7 @@ export class Connection {
     } catch (error) {
       const kind = error instanceof TransportError ? error.kind : "silent";
       if (live !== this.live) return null; // the loop was woken and asks the new one
-      this.unknown = kind === "unknown";
+      if (kind === "unknown" || kind === "absent") this.useless = kind;
       this.triedKernel = performance.now();
       return kind;
     }
@@ -154,7 +154,7 @@ export class Connection {
 
   /** How long to sleep, or `null` for until something changes. */
   private rest(): number | null {
-    const hopeful = this.live !== null && !this.unknown;
+    const hopeful = this.live !== null && !this.useless;
     if (this.ended) return null;
     if (this.status.source === "kernel") return RENEW_SECONDS;
     if (this.status.source === "store") return POLL_SECONDS;

@@ -267,6 +267,7 @@ export class RunModel {
     const stale = now !== null && clock !== null && now < clock.theirs;
     const backToLife = this.ended && this.run?.id === run.id && !isTerminal(run.state_type);
     if (!stale && !backToLife) {
+      if (run.state_type !== this.run?.state_type) this.problem = null; // it did happen
       this.run = run;
       this.kernelAlive = shown.kernelAlive;
       if (now !== null) this.clock = { source, theirs: now, ours: Date.now() / 1000 };

@@ -43,11 +43,12 @@ export interface Transport {
 }
 
 /**
- * - `silent`: no answer in time, or nobody there.
+ * - `silent`: no answer in time.
+ * - `absent`: nobody there to ask.
  * - `unknown`: the one who answers does not know this run.
  * - `refused`: the request was understood and declined; the message says why.
  */
-export type Failure = "silent" | "unknown" | "refused";
+export type Failure = "silent" | "absent" | "unknown" | "refused";
 
 export class TransportError extends Error {
   constructor(

@@ -17,7 +17,7 @@ import { RunModel } from "../model";
 import { lineAsJson, MIME_TYPE, readName, readSaved, type Saved } from "../protocol";
 import type { RenderOutput } from "../richness";
 import type { Transport } from "../transport";
-import { controlTransport } from "../transports/control";
+import { absentTransport, controlTransport } from "../transports/control";
 import { type Fetch, restTransport } from "../transports/rest";
 import { mountRun } from "../view/run";
 
@@ -140,10 +140,12 @@ export class RenderedRun extends Widget implements IRenderMime.IRenderer {
   };
 }
 
+/** How to ask the session's kernel: not at all, later, or now. */
 function live(session: ISessionContext | null, id: string): Transport | null {
   const kernel = session?.session?.kernel;
-  if (!kernel || kernel.status === "dead") return null;
-  return controlTransport(kernel, id);
+  if (!kernel) return session && !session.isReady ? absentTransport(id) : null;
+  const gone = ["dead", "restarting", "autorestarting"].includes(kernel.status);
+  return gone ? null : controlTransport(kernel, id);
 }
 
 /** Tell the model when the notebook's kernel is another one, restarts, or dies. */
@@ -157,15 +159,17 @@ function followKernel(
   let gone = false;
   const onStatus = (_: unknown, status: Kernel.Status) => {
     const goes = ["dead", "restarting", "autorestarting"].includes(status);
-    if (goes !== gone && status !== "unknown") {
-      gone = goes;
-      model.setLive(goes ? null : live(session, id));
-    }
+    if (goes === gone || status === "unknown") return;
+    gone = goes;
+    reconnect();
   };
   session.kernelChanged.connect(reconnect);
   session.statusChanged.connect(onStatus);
   signal.addEventListener("abort", () => {
     session.kernelChanged.disconnect(reconnect);
     session.statusChanged.disconnect(onStatus);
+  });
+  void session.ready.then(() => {
+    if (!signal.aborted && !session.session?.kernel) reconnect();
   });
 }

@@ -13,12 +13,16 @@ export interface ControlKernel {
   readonly username: string;
   // biome-ignore lint/suspicious/noExplicitAny: the message types of services have no room for ours
   sendControlMessage(message: any, expectReply?: boolean, disposeOnDone?: boolean): ControlFuture;
-  readonly iopubMessage: {
-    // biome-ignore lint/suspicious/noExplicitAny: likewise
-    connect(slot: (sender: any, message: any) => void): boolean;
-    // biome-ignore lint/suspicious/noExplicitAny: likewise
-    disconnect(slot: (sender: any, message: any) => void): boolean;
-  };
+  readonly connectionStatus?: string;
+  readonly connectionStatusChanged?: Signal;
+  readonly iopubMessage: Signal;
+}
+
+interface Signal {
+  // biome-ignore lint/suspicious/noExplicitAny: likewise
+  connect(slot: (sender: any, value: any) => void): boolean;
+  // biome-ignore lint/suspicious/noExplicitAny: likewise
+  disconnect(slot: (sender: any, value: any) => void): boolean;
 }
 
 interface ControlFuture {
@@ -27,32 +31,58 @@ interface ControlFuture {
   dispose(): void;
 }
 
-const SECONDS_TO_ANSWER = 1.5;
+/** A notebook's kernel connection that is still to come: told by another transport. */
+export function absentTransport(run: string): KernelTransport {
+  const ask: Ask = (_, seconds) =>
+    new Promise((_resolve, reject) => {
+      const absent = () => reject(new TransportError("absent", "No kernel is connected yet."));
+      setTimeout(absent, seconds * 1000);
+    });
+  return new KernelTransport("live", run, ask, () => () => {});
+}
 
 export function controlTransport(kernel: ControlKernel, run: string): KernelTransport {
   return new KernelTransport("live", run, askOnControl(kernel), listenOnIopub(kernel));
 }
 
+/**
+ * A message is sent only once the connection is open. One that is given to it before waits until
+ * the kernel has answered on its shell channel, seconds later when a cell is running, and holds up
+ * all that follow.
+ */
 function askOnControl(kernel: ControlKernel): Ask {
-  return (content) =>
+  return (content, seconds) =>
     new Promise<Content>((resolve, reject) => {
-      const silent = () =>
-        reject(new TransportError("silent", "The kernel does not answer. Try again."));
-      let future: ControlFuture;
-      try {
-        future = kernel.sendControlMessage(message(kernel, content), true, true);
-      } catch {
-        silent(); // the kernel is dead or the connection is closed
-        return;
-      }
-      const timer = setTimeout(() => {
-        future.dispose();
-        silent();
-      }, SECONDS_TO_ANSWER * 1000);
-      future.onReply = (reply) => {
+      let future: ControlFuture | null = null;
+      const changed = kernel.connectionStatusChanged;
+
+      const end = () => {
         clearTimeout(timer);
-        resolve(reply.content);
+        changed?.disconnect(send);
       };
+      const silent = () => {
+        end();
+        future?.dispose();
+        reject(new TransportError("silent", "The kernel does not answer. Try again."));
+      };
+      const send = () => {
+        if (kernel.connectionStatus && kernel.connectionStatus !== "connected") return;
+        changed?.disconnect(send);
+        try {
+          future = kernel.sendControlMessage(message(kernel, content), true, true);
+        } catch {
+          silent(); // the kernel is dead
+          return;
+        }
+        future.onReply = (reply) => {
+          end();
+          resolve(reply.content);
+        };
+      };
+
+      const timer = setTimeout(silent, seconds * 1000);
+      changed?.connect(send);
+      send();
     });
 }
 

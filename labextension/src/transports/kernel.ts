@@ -25,11 +25,15 @@ import {
 
 export type Content = Record<string, unknown>;
 
-/** Send a request's content and answer with the reply's; rejects as `silent` without one. */
-export type Ask = (content: Content) => Promise<Content>;
+/** Send a request's content and answer with the reply's; rejects without one in so many seconds. */
+export type Ask = (content: Content, seconds: number) => Promise<Content>;
 
 /** Call back with the content of every push of any run until the returned function is called. */
 export type Listen = (listener: (content: unknown) => void) => () => void;
+
+const SECONDS_TO_SHOW = 1.5; // the store is asked then
+const SECONDS_TO_READ = 5;
+const SECONDS_TO_ACT = 10;
 
 export class KernelTransport implements Transport {
   constructor(
@@ -40,11 +44,11 @@ export class KernelTransport implements Transport {
   ) {}
 
   async show(): Promise<Shown> {
-    return shown(await this.request("show"));
+    return shown(await this.request("show", {}, SECONDS_TO_SHOW));
   }
 
   async watch(): Promise<Shown> {
-    return shown(await this.request("watch"));
+    return shown(await this.request("watch", {}, SECONDS_TO_SHOW));
   }
 
   async logs(start: number, stop: number): Promise<LogPage> {
@@ -69,7 +73,7 @@ export class KernelTransport implements Transport {
   }
 
   async act(action: Action, input?: string): Promise<Run | null> {
-    const reply = await this.request(action, input === undefined ? {} : { input });
+    const reply = await this.request(action, input === undefined ? {} : { input }, SECONDS_TO_ACT);
     return readRun(reply.run);
   }
 
@@ -80,8 +84,13 @@ export class KernelTransport implements Transport {
     });
   }
 
-  private async request(action: string, extra: Content = {}): Promise<Content> {
-    const reply = await this.ask({ protocol: PROTOCOL, action, run: this.run, ...extra });
+  private async request(
+    action: string,
+    extra: Content = {},
+    seconds = SECONDS_TO_READ,
+  ): Promise<Content> {
+    const content = { protocol: PROTOCOL, action, run: this.run, ...extra };
+    const reply = await this.ask(content, seconds);
     if (reply.status === "ok") return reply;
     const kind = reply.ename === "UnknownRun" ? "unknown" : "refused";
     const why = typeof reply.evalue === "string" && reply.evalue;

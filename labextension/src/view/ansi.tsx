@@ -10,7 +10,6 @@ export function Ansi({ text }: { text: string }) {
       {pieces.map((piece, index) =>
         piece.className || piece.color || piece.background ? (
           <span
-            // biome-ignore lint/suspicious/noArrayIndexKey: the pieces of a text have only a place
             key={index}
             class={piece.className}
             style={{ color: piece.color, backgroundColor: piece.background }}

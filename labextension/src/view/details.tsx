@@ -74,7 +74,6 @@ export function Details({ model }: { model: RunModel }) {
           <Item name="History">
             <ol class="jf-history">
               {model.transitions.map((move, index) => (
-                // biome-ignore lint/suspicious/noArrayIndexKey: a move never changes its place
                 <li key={index}>
                   <span class="jf-time">{formatTime(move.time)}</span>
                   <StateIcon type={move.type} />

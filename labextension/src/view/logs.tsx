@@ -56,7 +56,6 @@ function useSearch(model: RunModel, query: Query): Search | null {
     };
   }, [model, text, level, redraw]);
   const { count } = model.lines;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a longer log is searched on
   useEffect(() => void search.current?.advance(), [count]);
   return text || level ? current : null;
 }
@@ -70,7 +69,6 @@ export function Logs({ model, settings }: Props) {
   const { lines, run } = model;
   const [follow, setFollow] = useState(!model.ended || !model.run?.ended);
   const search = useSearch(model, settings);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: asked once for each connection
   useEffect(() => model.reachBack(), [model, model.status.transport]);
 
   const searching = Boolean(settings.text || settings.level);

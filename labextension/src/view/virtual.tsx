@@ -50,7 +50,6 @@ export function VirtualList(props: Props) {
   virtualizer.setOptions(options);
   useLayoutEffect(() => virtualizer._didMount(), [virtualizer]);
   useLayoutEffect(() => virtualizer._willUpdate());
-  // biome-ignore lint/correctness/useExhaustiveDependencies: heights measured before no longer hold
   useLayoutEffect(() => virtualizer.measure(), [virtualizer, measured, rowHeight]);
 
   useLayoutEffect(() => {
@@ -82,7 +81,6 @@ export function VirtualList(props: Props) {
       role={props.role}
       aria-label={props.label}
       aria-live="off"
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: so that the keyboard can scroll it
       tabIndex={0}
       onScroll={onScroll}
     >

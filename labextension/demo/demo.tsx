@@ -1,0 +1,307 @@
+/** Every state of the view on one page; `?dark` for the dark one, `#name` for one alone. */
+
+import { RunModel } from "../src/model";
+import type { Saved, Task } from "../src/protocol";
+import { renderPlainly } from "../src/richness";
+import { mountRun } from "../src/view/run";
+import { type Fake, FakeTransport, fakeRun } from "./fake";
+
+const now = Date.now() / 1000;
+const ESC = "\u001b";
+const HOSTILE = `<img src=x onerror="document.body.dataset.hacked='yes'">`;
+const epoch = (n: number) => ({
+  time: now - 42 + n / 30,
+  level: 20,
+  source: "stdout",
+  message: `epoch ${n} loss ${(1 / (n + 1)).toFixed(4)}`,
+});
+const bars = [
+  {
+    number: 0,
+    parent: null,
+    label: "epoch",
+    done: 12,
+    total: 30,
+    started: now - 40,
+    ended: null,
+    rate: 0.83,
+  },
+  {
+    number: 1,
+    parent: 0,
+    label: "batch",
+    done: 410,
+    total: 1563,
+    started: now - 1,
+    ended: null,
+    rate: 1290,
+  },
+];
+const ended = { ended: now - 10 };
+const traceback = [
+  `${ESC}[31m---------------------------------------------------------------------------${ESC}[39m`,
+  `${ESC}[31mValueError${ESC}[39m                                Traceback (most recent call last)`,
+  `${ESC}[36mCell${ESC}[39m${ESC}[36m ${ESC}[39m${ESC}[32mIn[3]${ESC}[39m${ESC}[32m, line 4${ESC}[39m`,
+  `${ESC}[32m      2${ESC}[39m ${ESC}[38;5;28;01mfor${ESC}[39;00m epoch ${ESC}[38;5;129;01min${ESC}[39;00m ${ESC}[38;5;28mrange${ESC}[39m(${ESC}[32m10${ESC}[39m):`,
+  `${ESC}[32m----> 4${ESC}[39m     loss = step(epoch)`,
+  "",
+  `${ESC}[31mValueError${ESC}[39m: the learning rate must be positive, not ${HOSTILE}`,
+].join("\n");
+
+function task(number: number, state: string, name: string, more: Partial<Task> = {}): Task {
+  return {
+    number,
+    parent: null,
+    name,
+    flow_run: null,
+    state_type: state,
+    state_name: "",
+    state_message: "",
+    created: now - 20,
+    started: state === "PENDING" ? null : now - 20 + number,
+    ended: state === "COMPLETED" || state === "FAILED" ? now - 18 + number * 1.3 : null,
+    attempt: 1,
+    ...more,
+  };
+}
+
+interface Case extends Partial<Fake> {
+  saved?: Saved;
+  trusted?: boolean;
+  store?: boolean;
+}
+
+const CASES: Record<string, Case> = {
+  pending: { run: fakeRun({ state_type: "PENDING", state_name: "Pending", started: null }) },
+  running: {
+    run: fakeRun({
+      log_count: 1204,
+      progress: bars,
+      task_count: 5,
+      output_count: 1,
+      output_changes: 1,
+    }),
+    line: epoch,
+    tasks: [
+      task(0, "COMPLETED", "extract-0"),
+      task(1, "COMPLETED", "extract-1", { attempt: 3 }),
+      task(2, "FAILED", "parse-0", { state_message: "KeyError: 'day'" }),
+      task(3, "RUNNING", "load-0"),
+      task(4, "PENDING", "load-1", { parent: 3 }),
+    ],
+    outputs: [
+      {
+        number: 0,
+        change: 1,
+        data: {
+          "text/html":
+            "<table border=1><tr><th>a<th>b<tr><td>1<td>2</table><script>alert(1)</script>",
+        },
+        metadata: {},
+      },
+    ],
+  },
+  pausing: { run: fakeRun({ asked: "pause", log_count: 30 }), line: epoch },
+  paused: {
+    run: fakeRun({
+      state_type: "PAUSED",
+      state_name: "Paused",
+      paused_since: now - 9,
+      paused_seconds: 3,
+      log_count: 300,
+      progress: bars.slice(0, 1),
+    }),
+    line: epoch,
+  },
+  cancelling: {
+    run: fakeRun({
+      state_type: "CANCELLING",
+      state_name: "Cancelling",
+      asked: null,
+      log_count: 40,
+    }),
+    line: epoch,
+  },
+  waiting: {
+    run: fakeRun({
+      state_type: "SCHEDULED",
+      state_name: "AwaitingConcurrencySlot",
+      started: null,
+      waiting: { kind: "run", text: "train", run: "x", until: null },
+    }),
+  },
+  retry: {
+    run: fakeRun({
+      state_type: "SCHEDULED",
+      state_name: "AwaitingRetry",
+      attempt: 2,
+      waiting: { kind: "retry", text: "", run: null, until: now + 25 },
+    }),
+  },
+  approval: {
+    run: fakeRun({
+      state_type: "PAUSED",
+      state_name: "Paused",
+      paused_since: now - 5,
+      waiting: {
+        kind: "approval",
+        text: "Publish the model with accuracy 0.97?",
+        run: null,
+        until: now + 290,
+      },
+      log_count: 3,
+    }),
+  },
+  input: {
+    run: fakeRun({
+      state_type: "PAUSED",
+      state_name: "Paused",
+      paused_since: now - 5,
+      waiting: { kind: "input", text: "Which day shall be loaded?", run: null, until: null },
+    }),
+  },
+  failed: {
+    run: fakeRun({
+      state_type: "FAILED",
+      state_name: "Failed",
+      state_message: "ValueError: the learning rate must be positive",
+      error: { type: "ValueError", message: "x", traceback },
+      log_count: 400,
+      ...ended,
+    }),
+    line: epoch,
+  },
+  timedout: {
+    run: fakeRun({
+      state_type: "FAILED",
+      state_name: "TimedOut",
+      state_message: "The run exceeded its timeout of 30 seconds.",
+      log_count: 12,
+      ...ended,
+    }),
+  },
+  crashed: {
+    run: fakeRun({
+      state_type: "CRASHED",
+      state_name: "Crashed",
+      state_message: "The kernel that ran it has died.",
+      log_count: 12,
+      ...ended,
+    }),
+  },
+  cancelled: {
+    run: fakeRun({
+      state_type: "CANCELLED",
+      state_name: "Cancelled",
+      reason: "user",
+      tags: ["demo", "nightly"],
+      parameters: { day: "'2026-01-01'", path: HOSTILE },
+      ...ended,
+    }),
+    transitions: [
+      { time: now - 43, type: "PENDING", name: "Pending", message: "started by the cell" },
+      { time: now - 42, type: "RUNNING", name: "Running", message: "" },
+      { time: now - 12, type: "CANCELLING", name: "Cancelling", message: "asked by the user" },
+      { time: now - 10, type: "CANCELLED", name: "Cancelled", message: "stopped at a checkpoint" },
+    ],
+  },
+  completed: {
+    run: fakeRun({
+      state_type: "COMPLETED",
+      state_name: "Completed",
+      result: "0.9731",
+      log_count: 1204,
+      output_count: 2,
+      ...ended,
+    }),
+    line: epoch,
+  },
+  large: {
+    run: fakeRun({ log_count: 100_000 }),
+    line: (n) => ({ ...epoch(n), time: now - 40 + n / 2500 }),
+  },
+  ansi: {
+    run: fakeRun({
+      log_count: 9,
+      live: [["stderr", " 10%|█         | 1/10\r 42%|████▏     | 42/100 [00:04<00:05, 9.8it/s]"]],
+    }),
+    line: (n) => ({
+      time: now - 40 + n,
+      level: [20, 20, 20, 10, 30, 40, 20, 20, 20][n] ?? 20,
+      source:
+        [
+          "stdout",
+          "stdout",
+          "stderr",
+          "root",
+          "my.logger",
+          "my.logger",
+          "extract-0 › stdout",
+          "stdout",
+          "stdout",
+        ][n] ?? "",
+      message:
+        [
+          `${ESC}[31mred ${ESC}[1mbold red${ESC}[0m plain ${ESC}[42mon green${ESC}[0m ${ESC}[38;5;208morange${ESC}[0m ${ESC}[38;2;120;80;250mtrue colour${ESC}[0m`,
+          [30, 31, 32, 33, 34, 35, 36, 37, 90, 91, 92, 93, 94, 95, 96, 97]
+            .map((c) => `${ESC}[${c}m${c}${ESC}[0m`)
+            .join(" "),
+          `a link ${ESC}]8;;javascript:alert(1)${ESC}\\click me${ESC}]8;;${ESC}\\ and a ${ESC}]0;title\u0007${ESC}[2Jclear`,
+          "a debug line",
+          "the learning rate is high",
+          "the learning rate is not a number",
+          HOSTILE,
+          `a long line ${"x".repeat(5000)}`,
+          "tabs\tand\tmore — ünïcödé 🎉",
+        ][n] ?? "",
+    }),
+  },
+  hostile: {
+    run: fakeRun({
+      name: `${HOSTILE} a very long name that goes on and on and never ends, so that it must be cut`,
+      progress: [
+        {
+          number: 0,
+          parent: null,
+          label: HOSTILE,
+          done: 7,
+          total: null,
+          started: now,
+          ended: null,
+          rate: 3.21,
+        },
+      ],
+      log_count: 1,
+    }),
+    line: () => ({ time: now, level: 40, source: HOSTILE, message: HOSTILE }),
+  },
+  queued: { run: fakeRun({ log_count: 20 }), line: epoch, capability: "queued" },
+  store: { run: fakeRun({ log_count: 20 }), line: epoch, store: true },
+  untrusted: {
+    trusted: false,
+    saved: {
+      run: fakeRun({ log_count: 500 }),
+      lines: [497, 498, 499].map((number) => ({ number, ...epoch(number) })),
+      kernel: null,
+    },
+  },
+};
+
+document.documentElement.className = location.search === "?dark" ? "dark" : "light";
+for (const [name, one] of Object.entries(CASES)) {
+  if (location.hash && location.hash !== `#${name}`) continue;
+  const heading = document.createElement("h2");
+  heading.textContent = name;
+  const place = document.createElement("div");
+  place.id = name;
+  document.body.append(heading, place);
+  const transport = one.run ? new FakeTransport(one as Fake) : null;
+  const model = new RunModel({
+    name,
+    saved: one.saved ?? { run: null, lines: [], kernel: null },
+    live: one.store ? null : transport,
+    store: one.store ? Object.assign(Object.create(transport), { capability: "read-only" }) : null,
+    trusted: one.trusted ?? true,
+  });
+  mountRun(place, { model, renderOutput: renderPlainly });
+}
