@@ -78,9 +78,9 @@ class CellBody:
         self.cell_id = cell_id
         self._shell = shell
         self._progress = progress
-        text = _transformed(shell, source, first_line)
         if raw_cell is None:
             raw_cell = f"%%flow {name}" + "\n" * (first_line - 1) + source
+        text = _transformed(shell, source, raw_cell.splitlines()[: first_line - 1])
         self.filename: str = shell.compile.cache(text, shell.execution_count, raw_code=raw_cell)
         parsed = shell.compile.ast_parse(text, filename=self.filename)
         tree: ast.Module = shell.transform_ast(parsed)  # type: ignore[no-untyped-call]
@@ -186,12 +186,12 @@ def shown_plainly(shell: InteractiveShell, error: SyntaxError) -> Exception:
     return kind(str(error))
 
 
-def _transformed(shell: InteractiveShell, source: str, first_line: int) -> str:
+def _transformed(shell: InteractiveShell, source: str, above: list[str]) -> str:
     """The cell as Python text, each line where the notebook shows it."""
     body = source.lstrip()
     dropped = source[: len(source) - len(body)].count("\n")  # IPython drops leading blank lines
     text: str = shell.transform_cell(source)  # type: ignore[no-untyped-call]
-    return "\n" * (first_line - 1 + dropped) + text
+    return "".join(f"# {line}\n" for line in above) + "\n" * dropped + text
 
 
 def _future_first(tree: ast.Module) -> None:

@@ -98,9 +98,12 @@ class CellNamespace:
         ]
         home = rehome([*bound.values(), *handled], self.names, self.notebook)
         published = {name: home(value) for name, value in bound.items()}
-        for name in self.deleted():
-            self.notebook.pop(name, None)
+        deleted = self.deleted()
+        previous = self.notebook.copy()  # or a value's __del__ would run between the names
         self.notebook.update(published)
+        for name in deleted:
+            self.notebook.pop(name, None)
+        del previous
         self.names.update(published)
         self.close()
 

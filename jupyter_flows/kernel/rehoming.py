@@ -17,9 +17,9 @@ Rules:
 3. What cannot be changed is made anew when it holds a function of the cell:
    tuples, frozensets, bound methods, properties, static and class methods, and
    functions with an ``lru_cache``, whose cache begins empty.
-4. The search starts from the values given, looks into containers of at most
-   `WIDEST` items, and stops after `MOST` objects: publishing must be quick
-   beside a large data set.
+4. The search starts from the values given, functions and classes first, looks
+   into containers of at most `WIDEST` items, and stops after `MOST` references:
+   publishing must be quick beside a large data set.
 
 What it does not reach keeps working on the cell's own namespace, as it was at
 the end of the cell: running threads, suspended generators and coroutines,
@@ -39,7 +39,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 WIDEST = 10_000  # items of a container that is looked into
-MOST = 50_000  # objects looked at
+MOST = 50_000  # references followed
 
 T = TypeVar("T")
 See = Callable[[Any], Any]  # given what an object holds, says what it shall hold
@@ -93,21 +93,31 @@ def rehome(values: Iterable[Any], old: dict[str, Any], new: dict[str, Any]) -> C
 
 
 def _explore(values: Iterable[Any]) -> dict[int, Any]:
-    """All that can be reached from the values, the nearest first, by identity."""
-    found: dict[int, Any] = {}
+    """What can be reached from the values and was looked into, by identity."""
+    known: dict[int, Any] = {}
+    explored: dict[int, Any] = {}
     queue: deque[Any] = deque()
+    followed = 0
 
     def see(thing: T) -> T:
-        if type(thing) not in _LEAVES and id(thing) not in found and len(found) < MOST:
-            found[id(thing)] = thing
-            queue.append(thing)
+        nonlocal followed
+        followed += 1
+        kind = type(thing)
+        if kind not in _LEAVES and id(thing) not in known:
+            known[id(thing)] = thing
+            if issubclass(kind, types.FunctionType | type):
+                queue.appendleft(thing)
+            else:
+                queue.append(thing)
         return thing
 
     for value in values:
         see(value)
-    while queue:
-        _through(queue.popleft(), see)
-    return found
+    while queue and followed < MOST:
+        thing = queue.popleft()
+        explored[id(thing)] = thing
+        _through(thing, see)
+    return explored
 
 
 def _twin(function: types.FunctionType, home: dict[str, Any]) -> types.FunctionType:

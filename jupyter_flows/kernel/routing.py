@@ -25,6 +25,10 @@ it) sees the notebook's ``__main__``; a function or class that is missing there
 is looked for in the open routes, newest first, because pools pickle on helper
 threads of their own.
 
+Not routed, since they act on the whole process: `%cd`, `%env`; what `%%capture`
+(`sys.stdout`) and `%run` (`sys.argv`, `sys.modules["__main__"]`) replace for a
+while; and what `%load` and `%recall` put into "the next cell".
+
 Threads: any thread may follow, close and look up routes. `install` and
 `uninstall` are for the main thread.
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import textwrap
 import threading
 import traceback
@@ -156,7 +157,9 @@ def test_syntax_error_at_the_cells_line(shell: InteractiveShell) -> None:
     assert "x = = 2" in caught.value.text
 
 
-@pytest.mark.parametrize("source", ["return 1", "x = 1\nnonlocal x", "  x = 1\n y = 2", "yield"])
+@pytest.mark.parametrize(
+    "source", ["return 1", "x = 1\nnonlocal x", "if 1:\n    x = 1\n  y = 2", "yield"]
+)
 def test_other_broken_cells(shell: InteractiveShell, source: str) -> None:
     """What only the compiler finds is a SyntaxError before anything runs, too."""
     with pytest.raises(SyntaxError):
@@ -218,6 +221,14 @@ def test_traceback_shows_the_cells_lines(shell: InteractiveShell, on_a_thread: O
         if frame.filename == body.filename
     ]
     assert [(frame.lineno, frame.line) for frame in frames] == [(6, "fails()"), (4, "return 1 / 0")]
+
+
+def test_magic_line_in_a_traceback(flow_kernel: Any) -> None:
+    """In a kernel a traceback through the `%%flow` line shows that line."""
+    error = flow_kernel.run("%%foreground\n1 / 0")["error"]
+    text = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error["traceback"]))
+    assert "----> 1 # %%foreground" in text
+    assert "----> 2 1 / 0" in text
 
 
 def test_getsource(shell: InteractiveShell, flow_cell: FlowCell) -> None:
@@ -368,7 +379,7 @@ def test_magics_bind_in_the_cell(flow_cell: FlowCell, shell: InteractiveShell) -
         """
 %time timed = 1
 %timeit -n1 -r1 -q -o 1
-%timeit -n1 -r1 -q -v measured timed
+measured = %timeit -n1 -r1 -q -o timed
 get_ipython().run_cell_magic("time", "", "nested = 2\\nmore = nested + 1")
 get_ipython().run_cell_magic("bash", "--out printed", "echo hello")
 get_ipython().run_cell_magic("capture", "captured", "print(nested)")
@@ -496,9 +507,14 @@ def flow(line, cell):
             ended[line].set()
     threading.Thread(target=work).start()
 
+def foreground(line, cell):
+    raw = get_ipython().get_parent()["content"]["code"]
+    CellBody(get_ipython(), cell, name=line, raw_cell=raw).call()
+
 bodies, ended, results = {}, {}, {}
 get_ipython().register_magic_function(flow, "cell")
-del flow
+get_ipython().register_magic_function(foreground, "cell")
+del flow, foreground
 '''
 
 

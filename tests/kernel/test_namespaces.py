@@ -461,6 +461,17 @@ loop.append(loop)
     assert dict.__getitem__(shell.user_ns["keys"], "f") is shell.user_ns["f"]
 
 
+def test_functions_come_before_data(shell: InteractiveShell, flow_cell: FlowCell) -> None:
+    """However much data a cell binds before its functions, these are published as they should."""
+    body = flow_cell(
+        "data = [[[object()] for _ in range(1_000)] for _ in range(200)]\n"
+        "class A:\n    def m(self): return x\ndef f(): return x"
+    )
+    body.publish()
+    shell.user_ns["x"] = 1
+    assert (shell.user_ns["f"](), shell.user_ns["A"]().m()) == (1, 1)
+
+
 def test_large_data_is_not_searched(shell: InteractiveShell, flow_cell: FlowCell) -> None:
     """Publishing does not look through a container of more than 10,000 items."""
     body = flow_cell("def f(): pass\nmany = [f] * 10_001\nfew = [f] * 10_000")
@@ -594,7 +605,7 @@ from __main__ import x as y
 def test_another_threads_main_is_the_notebooks(
     shell: InteractiveShell, on_a_thread: OnAThread
 ) -> None:
-    """While a cell runs, code outside it sees of its names just the definitions that are missing there."""
+    """While a cell runs, others see of its names only definitions that they miss themselves."""
     shell.user_ns["old"] = shell.user_ns["get_ipython"]
     there, on = threading.Event(), threading.Event()
     shell.user_ns.update(there=there, on=on)
