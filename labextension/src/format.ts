@@ -26,6 +26,7 @@ export function formatClock(seconds: number): string {
 export function formatDuration(seconds: number): string {
   const value = Math.max(0, seconds);
   if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
+  if (Number.isInteger(value) && value < 60) return `${value} s`;
   if (value < 9.95) return `${value.toFixed(1)} s`;
   const whole = Math.round(value);
   if (whole < 60) return `${whole} s`;

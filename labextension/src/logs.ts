@@ -18,15 +18,24 @@ export class LogBuffer {
   count = 0;
   private readonly held = new Map<number, LogLine | null>(); // null: gone
 
-  /** Say which lines exist. A log only grows, and only loses its oldest lines. */
+  private told = false; // `first` is what an answer said, not what the kernel holds in memory
+
+  /** Take what a run's record says: the oldest line in the kernel's memory, and how many. */
   extend(first: number, count: number): void {
-    this.first = Math.max(this.first, first);
+    if (!this.told) this.first = Math.max(this.first, first);
     this.count = Math.max(this.count, count);
   }
 
-  /** The store holds lines that the kernel's memory no longer does. */
+  /** Take what an answer says: the oldest line that can be asked for, from the store too. */
   reachBack(first: number): void {
-    this.first = Math.min(this.first, first);
+    this.first = first;
+    this.told = true;
+  }
+
+  /** Nobody can be asked: what is held is all that there is. */
+  showOnlyHeld(): void {
+    this.first = this.all()[0]?.number ?? this.count;
+    this.told = false;
   }
 
   add(lines: readonly LogLine[]): void {

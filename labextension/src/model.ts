@@ -67,7 +67,7 @@ export class RunModel {
     this.run = run;
     if (run) this.lines.extend(run.log_first, run.log_count);
     this.lines.add(lines);
-    if (run && !options.trusted) this.showOnlyHeld();
+    if (run && !options.trusted) this.lines.showOnlyHeld();
     if (options.trusted) {
       this.status = { ...this.status, source: "connecting" };
       this.connection = new Connection({
@@ -256,7 +256,7 @@ export class RunModel {
     const wasKernel = this.status.source === "kernel";
     this.status = status;
     if (status.source !== "kernel") this.pending = null;
-    if (status.source === "saved") this.showOnlyHeld();
+    if (status.source === "saved") this.lines.showOnlyHeld();
     if (status.source === "kernel" && !wasKernel) this.problem = null;
     this.changed();
   }
@@ -275,12 +275,6 @@ export class RunModel {
     this.lines.extend(run.log_first, run.log_count);
     this.lines.add(shown.lines);
     this.changed();
-  }
-
-  /** Nobody can be asked: the log is what is held. */
-  private showOnlyHeld(): void {
-    const held = this.lines.all();
-    this.lines.extend(held[0]?.number ?? this.lines.count, this.lines.count);
   }
 
   private changed(): void {

@@ -71,6 +71,7 @@ export function Logs({ model, settings }: Props) {
   const search = useSearch(model, settings);
   useEffect(() => model.reachBack(), [model, model.status.transport]);
 
+  const saved = model.status.source === "saved";
   const searching = Boolean(settings.text || settings.level);
   const begin = Math.max(lines.first, lines.count - MAX_ROWS);
   const live = searching || model.ended ? [] : (run?.live ?? []);
@@ -116,8 +117,8 @@ export function Logs({ model, settings }: Props) {
         role="log"
       />
       <div class="jf-log-foot">
-        <span>{footnote(search, searching, begin - lines.first)}</span>
-        {!model.ended && (
+        <span>{footnote(search, searching, saved ? begin : begin - lines.first, saved)}</span>
+        {!model.ended && !saved && (
           <button
             type="button"
             class="jf-link"
@@ -138,8 +139,14 @@ export function Logs({ model, settings }: Props) {
   );
 }
 
-function footnote(search: Search | null, searching: boolean, before: number): string {
+function footnote(
+  search: Search | null,
+  searching: boolean,
+  before: number,
+  saved: boolean,
+): string {
   if (!searching) {
+    if (saved) return before > 0 ? `${formatCount(before)} earlier lines were not saved` : "";
     return before > 0 ? `${formatCount(before)} earlier lines: download the log to read them` : "";
   }
   if (!search) return "searching…";

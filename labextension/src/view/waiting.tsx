@@ -19,7 +19,7 @@ export function WaitingBar({ model }: { model: RunModel }) {
       return (
         <div class="jf-waiting">
           <span class="jf-question">
-            Waits for the earlier run{waiting.text && <q>{waiting.text}</q>} to end.
+            <span>Waits for the earlier run {waiting.text && <q>{waiting.text}</q>} to end.</span>
           </span>
           {model.status.capability !== "read-only" && (
             <button
