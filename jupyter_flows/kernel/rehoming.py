@@ -23,8 +23,8 @@ Rules:
 
 What it does not reach keeps working on the cell's own namespace, as it was at
 the end of the cell: running threads, suspended generators and coroutines,
-weak references, the insides of C objects (`atexit`, compiled callbacks), library
-modules and classes that the cell patched.
+weak references, the insides of compiled objects (`atexit`, pydantic's validators),
+library modules and classes that the cell patched.
 
 Call it from one thread; others may go on using the objects.
 """
