@@ -50,7 +50,7 @@ export class Connection {
 
   constructor(private readonly options: Options) {
     this.use(options.live);
-    void this.loop();
+    queueMicrotask(() => void this.loop()); // whoever made it may still say which kernel
   }
 
   /** The kernel is another one, has restarted, or is gone. */

@@ -20,6 +20,7 @@ import type { Transport } from "../transport";
 import { absentTransport, controlTransport } from "../transports/control";
 import { type Fetch, restTransport } from "../transports/rest";
 import { mountRun } from "../view/run";
+import { promptKernel } from "./prompt-kernel";
 
 const SAVE_SECONDS = 5;
 const SAVED_LINES = 50;
@@ -68,7 +69,7 @@ export class RenderedRun extends Widget implements IRenderMime.IRenderer {
     const model = new RunModel({
       name,
       saved,
-      live: asks ? live(session, id) : null,
+      live: null,
       store: asks ? restTransport(fetch, id) : null,
       trusted,
     });
@@ -140,12 +141,15 @@ export class RenderedRun extends Widget implements IRenderMime.IRenderer {
   };
 }
 
-/** How to ask the session's kernel: not at all, later, or now. */
-function live(session: ISessionContext | null, id: string): Transport | null {
-  const kernel = session?.session?.kernel;
-  if (!kernel) return session && !session.isReady ? absentTransport(id) : null;
+/** How to ask the session's kernel: not at all, later, or now. `again` is called when to ask anew. */
+function live(session: ISessionContext, id: string, again: () => void): Transport | null {
+  const kernel = session.session?.kernel;
+  if (!kernel) return session.isReady ? null : absentTransport(id);
   const gone = ["dead", "restarting", "autorestarting"].includes(kernel.status);
-  return gone ? null : controlTransport(kernel, id);
+  if (gone) return null;
+  const { connection, over } = promptKernel(kernel);
+  void over?.then(again);
+  return controlTransport(connection, id);
 }
 
 /** Tell the model when the notebook's kernel is another one, restarts, or dies. */
@@ -155,7 +159,9 @@ function followKernel(
   model: RunModel,
   signal: AbortSignal,
 ): void {
-  const reconnect = () => model.setLive(live(session, id));
+  const reconnect = () => {
+    if (!signal.aborted) model.setLive(live(session, id, reconnect));
+  };
   let gone = false;
   const onStatus = (_: unknown, status: Kernel.Status) => {
     const goes = ["dead", "restarting", "autorestarting"].includes(status);
@@ -163,6 +169,7 @@ function followKernel(
     gone = goes;
     reconnect();
   };
+  reconnect();
   session.kernelChanged.connect(reconnect);
   session.statusChanged.connect(onStatus);
   signal.addEventListener("abort", () => {
@@ -170,6 +177,6 @@ function followKernel(
     session.statusChanged.disconnect(onStatus);
   });
   void session.ready.then(() => {
-    if (!signal.aborted && !session.session?.kernel) reconnect();
+    if (!session.session?.kernel) reconnect();
   });
 }
