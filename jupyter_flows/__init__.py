@@ -1,5 +1,7 @@
 """Flows and tasks in the background of a notebook: watch, pause, resume and cancel them."""
 
+from typing import Any
+
 from jupyter_flows import runs
 from jupyter_flows.context import (
     RunContext,
@@ -33,9 +35,32 @@ from jupyter_flows.tasks import Task, task, unmapped
 __version__ = "0.1.0"
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Do what ``%load_ext jupyter_flows`` asks for."""
+    from jupyter_flows.kernel.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Do what ``%unload_ext jupyter_flows`` asks for."""
+    from jupyter_flows.kernel.extension import unload
+
+    unload(shell)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "jupyter_flows.server.app"}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "jupyter-flows"}]
+
+
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     """Tell Jupyter's server where its extension is; nothing of it is imported before."""
     return [{"module": "jupyter_flows.server.app", "name": "jupyter_flows"}]
+
 
 __all__ = [
     "AmbiguousRun",

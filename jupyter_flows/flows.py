@@ -132,10 +132,22 @@ class Flow(Generic[P, R]):
         registry.add(run)
         return run
 
-    def launch(self, run: FlowRun, arguments: inspect.BoundArguments | None = None) -> None:
-        """Start the worker of a run that `make_run` made."""
+    def launch(
+        self,
+        run: FlowRun,
+        arguments: inspect.BoundArguments | None = None,
+        on_completed: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Start the worker of a run that `make_run` made.
+
+        Args:
+            run: the run.
+            arguments: what the flow is called with.
+            on_completed: called on the worker with the result, just before the run
+                is COMPLETED; what it raises makes the run FAILED.
+        """
         try:
-            run.executor.launch(run, self._plan(run, arguments))
+            run.executor.launch(run, self._plan(run, arguments, on_completed))
         except BaseException as error:
             run.move(Crashed(f"Its worker could not be started: {error}", data=error))
             run.announce()
@@ -152,7 +164,12 @@ class Flow(Generic[P, R]):
             return self.name
         return self.flow_run_name.format(**parameters)
 
-    def _plan(self, run: FlowRun, arguments: inspect.BoundArguments | None) -> Plan:
+    def _plan(
+        self,
+        run: FlowRun,
+        arguments: inspect.BoundArguments | None,
+        on_completed: Callable[[Any], None] | None = None,
+    ) -> Plan:
         fn = cast(Callable[..., Any], self.fn)
 
         def body() -> Any:
@@ -162,7 +179,10 @@ class Flow(Generic[P, R]):
             return fn(*arguments.args, **arguments.kwargs)
 
         return Plan(
-            body, delay=run.options.retry_delay, timeout_seconds=run.options.timeout_seconds
+            body,
+            delay=run.options.retry_delay,
+            timeout_seconds=run.options.timeout_seconds,
+            on_completed=on_completed,
         )
 
     def with_options(self, **options: Any) -> Flow[P, R]:

@@ -97,9 +97,7 @@ class SubmittedTasks:
     def join(self, run: FlowRun) -> None:
         """Wait for all of them, as the body of the run has ended."""
         for task_run in list(self._active):
-            wait_in_run(
-                run, task_run.state_is_final, task_run.on_done, heed=lambda: None
-            )
+            wait_in_run(run, task_run.state_is_final, task_run.on_done, heed=lambda: None)
         self._threads.close()
 
     async def join_async(self) -> None:

@@ -29,7 +29,7 @@ Standard library only.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from jupyter_flows.errors import BadRequest
@@ -253,6 +253,11 @@ def parse(content: Any) -> Request:
 def ok(**content: Any) -> dict[str, Any]:
     """Make the content of a reply."""
     return {"protocol": PROTOCOL, "status": "ok", **content}
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """Return a record of `records` as it travels."""
+    return asdict(record)
 
 
 def refused(error: BaseException) -> dict[str, Any]:

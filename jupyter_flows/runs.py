@@ -1,8 +1,8 @@
 """The runs of this process: list and control them.
 
-    from jupyter_flows import runs
-    runs.list(state="RUNNING")
-    runs.cancel("3f2a")          # a unique beginning of an id is an id
+from jupyter_flows import runs
+runs.list(state="RUNNING")
+runs.cancel("3f2a")          # a unique beginning of an id is an id
 """
 
 from __future__ import annotations

@@ -83,36 +83,71 @@ def _route_stream(stream: TextIO | None, level: int) -> None:
     if stream is None or getattr(stream.write, _ROUTER, False):
         return
     with _lock:
-        write, flush = stream.write, stream.flush
-
-        def routed_write(text: str) -> int:
-            owner = current.get()
-            if owner is None:
-                return write(text)
-            writer = owner.stream(level)
-            if writer is None:
-                return write(text)
-            if not isinstance(text, str):
-                raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-            writer.write(text)
-            if owner.pending and text.endswith("\n"):  # a line is never cut in two
-                checkpoints.heed(owner, forced=False)
-            return len(text)
-
-        def routed_flush() -> None:
-            owner = current.get()
-            writer = None if owner is None else owner.stream(level)
-            if writer is None:
-                flush()
-            else:
-                writer.flush()
-
-        setattr(routed_write, _ROUTER, True)
+        write, flush = _routed_write(stream.write, level), _routed_flush(stream.flush, level)
         try:
-            stream.write = routed_write  # type: ignore[method-assign]
-            stream.flush = routed_flush  # type: ignore[method-assign]
-        except AttributeError:  # a stream that cannot be changed: its prints pass
-            pass
+            kind: Any = type(stream)
+            routed = type(kind.__name__, (_RoutedStream, kind), {"__module__": kind.__module__})
+            stream.__class__ = routed
+        except TypeError:  # a stream written in C: nobody else changes its methods
+            try:
+                stream.write = write  # type: ignore[method-assign]
+                stream.flush = flush  # type: ignore[method-assign]
+            except AttributeError:  # one that cannot be changed at all: its prints pass
+                return
+        else:
+            vars(stream).update(_jupyter_flows_write=write, flush=flush)
+
+
+class _RoutedStream:
+    """A stream whose `write` stays routed when others put their own in its place.
+
+    IPython does, to record what each cell prints: it takes `stream.write`, sets one
+    that calls it, and sets the first back when the cell ends.
+    """
+
+    @property
+    def write(self) -> Callable[[str], int]:
+        """What `print` calls."""
+        write: Callable[[str], int] = self.__dict__["_jupyter_flows_write"]
+        return write
+
+    @write.setter
+    def write(self, write: Callable[[str], int]) -> None:
+        if not getattr(write, _ROUTER, False):
+            level = getattr(self.__dict__["_jupyter_flows_write"], "level", STDOUT)
+            write = _routed_write(write, level)
+        self.__dict__["_jupyter_flows_write"] = write
+
+
+def _routed_write(write: Callable[[str], int], level: int) -> Callable[[str], int]:
+    def routed(text: str) -> int:
+        owner = current.get()
+        if owner is None:
+            return write(text)
+        writer = owner.stream(level)
+        if writer is None:
+            return write(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        writer.write(text)
+        if owner.pending and text.endswith("\n"):  # a line is never cut in two
+            checkpoints.heed(owner, forced=False)
+        return len(text)
+
+    vars(routed).update({_ROUTER: True, "level": level})
+    return routed
+
+
+def _routed_flush(flush: Callable[[], None], level: int) -> Callable[[], None]:
+    def routed() -> None:
+        owner = current.get()
+        writer = None if owner is None else owner.stream(level)
+        if writer is None:
+            flush()
+        else:
+            writer.flush()
+
+    return routed
 
 
 # -- threads ----------------------------------------------------------------------------
@@ -236,9 +271,8 @@ def _rebind_sleep() -> None:
     """
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top == "jupyter_flows":
-            if name != "__main__":
-                continue
+        if name != "__main__" and (top in sys.stdlib_module_names or top == "jupyter_flows"):
+            continue
         names = getattr(module, "__dict__", {})
         for key, value in list(names.items()):
             if value is checkpoints.real_sleep:

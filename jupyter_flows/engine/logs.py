@@ -155,7 +155,7 @@ class LineWriter:
 def _pending(text: str) -> str:
     """Keep what can still be seen of a line with carriage returns, its last one included."""
     *_, before, after = text.split("\r")
-    return f"{before}\r{after}" if not after else after
+    return after if after else f"{before}\r"
 
 
 def _settled(text: str) -> str:

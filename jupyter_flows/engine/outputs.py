@@ -62,9 +62,7 @@ class RunOutputs:
         with self._lock:
             self._clear_if_pending()
             self.changes += 1
-            self._outputs[self._next] = Output(
-                self._next, self.changes, data, metadata, display_id
-            )
+            self._outputs[self._next] = Output(self._next, self.changes, data, metadata, display_id)
             self._next += 1
             self._bytes += _size(data)
             self._make_room()

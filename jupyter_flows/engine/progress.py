@@ -83,9 +83,7 @@ class Bar:
         elapsed = now - self._mark_time
         if elapsed >= _RATE_SECONDS and self.ended is None:
             rate = (self.done - self._mark_done) / elapsed
-            self.rate = (
-                rate if self.rate is None else self.rate + _SMOOTHING * (rate - self.rate)
-            )
+            self.rate = rate if self.rate is None else self.rate + _SMOOTHING * (rate - self.rate)
             self._mark_time, self._mark_done = now, self.done
 
     def record(self) -> ProgressRecord:

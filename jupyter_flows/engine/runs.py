@@ -17,7 +17,7 @@ import reprlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -228,9 +228,7 @@ class FlowRun(Life):
         with self._lock:
             waits = self.waiting is not None and self.waiting.kind in ("approval", "input")
             if self.state.type in TERMINAL or not (self.book.hold or waits):
-                raise NotPaused(
-                    f"{self!r} is {self.state.name}: only a paused run can be resumed."
-                )
+                raise NotPaused(f"{self!r} is {self.state.name}: only a paused run can be resumed.")
             if self.book.hold:
                 self.book.hold = False
             else:
@@ -364,7 +362,9 @@ class FlowRun(Life):
 
     def sleep(self, seconds: float) -> None:
         """Sleep on the run's clock, counted as parked; a cancel ends it."""
-        wait_in_run(self, lambda: self.cancel_reason is not None, _no_subscription, seconds, heed=_pass)
+        wait_in_run(
+            self, lambda: self.cancel_reason is not None, _no_subscription, seconds, heed=_pass
+        )
 
     # -- what it is made of -----------------------------------------------------------
 

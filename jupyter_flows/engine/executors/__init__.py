@@ -27,7 +27,9 @@ def for_background(on: str | None, *, is_async: bool) -> Executor:
         NoSuchWorker: there is none of this name, or it cannot run such code.
     """
     fitting = [
-        name for name, kind in BACKGROUND.items() if (kind.runs_async if is_async else kind.runs_sync)
+        name
+        for name, kind in BACKGROUND.items()
+        if (kind.runs_async if is_async else kind.runs_sync)
     ]
     if on is None:
         on = fitting[0]

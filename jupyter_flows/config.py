@@ -1,0 +1,70 @@
+"""Every default that users can set, by ``%config`` or in a config file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode, default
+from traitlets.config import SingletonConfigurable
+
+WAIT_VARIABLE = "JUPYTER_FLOWS_WAIT"
+
+
+class FlowsConfig(SingletonConfigurable):
+    """The defaults of ``%%flow`` and of the store of past runs."""
+
+    on = CaselessStrEnum(
+        ["thread", "async", "main"],
+        default_value=None,
+        allow_none=True,
+        help="The worker of a cell: async when it awaits at top level, else thread, if not set.",
+    ).tag(config=True)
+    timeout = Float(
+        None, allow_none=True, help="Seconds until a run has failed for taking too long."
+    ).tag(config=True)
+    retries = Int(0, min=0, help="How many attempts may follow a failed one.").tag(config=True)
+    retry_delay = Float(0.0, min=0.0, help="Seconds before each of them.").tag(config=True)
+    tags = List(Unicode(), help="Tags that every run of a cell gets.").tag(config=True)
+    grace = Float(
+        1.0,
+        min=0.0,
+        help="Seconds that a cancel leaves the code of installed packages alone.",
+    ).tag(config=True)
+    log_prints = Bool(True, help="Whether what a cell prints becomes its run's log.").tag(
+        config=True
+    )
+    on_rerun = CaselessStrEnum(
+        ["enqueue", "replace", "reject", "parallel"],
+        default_value="enqueue",
+        help="What running a cell again does while its run is active.",
+    ).tag(config=True)
+    wait = Bool(
+        help=f"Whether cells wait for their runs. Default: whether ${WAIT_VARIABLE} is set, as in CI."
+    ).tag(config=True)
+    view = Bool(True, help="Whether a cell shows its run.").tag(config=True)
+    loop_progress = Bool(
+        True, help="Whether a cell's top-level loops over sized iterables show a bar."
+    ).tag(config=True)
+
+    store = Unicode(
+        help="The file that keeps past runs. Default: $JUPYTER_FLOWS_STORE, or "
+        "jupyter_flows/flows.sqlite in Jupyter's data directory."
+    ).tag(config=True)
+    keep_days = Float(30.0, min=0.0, help="How long past runs are kept.").tag(config=True)
+    keep_bytes = Int(
+        2_000_000_000, min=0, help="How large the store may grow before the oldest runs go."
+    ).tag(config=True)
+
+    @default("wait")
+    def _default_wait(self) -> bool:
+        return os.environ.get(WAIT_VARIABLE, "") not in ("", "0")
+
+    @default("store")
+    def _default_store(self) -> str:
+        from jupyter_flows.history.store import default_path
+
+        return str(default_path())
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)

@@ -1,0 +1,149 @@
+"""A cell as a flow: from its text and options to a run.
+
+All of this is called on the main thread, by the magic, but for what a run itself
+does. The names of the last `KEPT` cell runs are kept for a look; those of older
+ones are let go.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from jupyter_flows.context import progress_of_loop
+from jupyter_flows.engine.executors import for_background
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.flows import Flow
+from jupyter_flows.kernel import figures, reruns
+from jupyter_flows.kernel.cells import CellBody
+from jupyter_flows.records import Waiting
+from jupyter_flows.states import AwaitingConcurrencySlot, Pending, StateType
+
+KEPT = 20  # cell runs whose names are kept: they may hold much memory
+
+_kept: deque[tuple[FlowRun, CellBody]] = deque()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellOptions:
+    """The options of one ``%%flow``."""
+
+    name: str
+    on: str | None
+    timeout: float | None
+    retries: int
+    retry_delay: float
+    tags: Iterable[str]
+    grace: float
+    log_prints: bool
+    on_rerun: str
+    loop_progress: bool
+
+
+def start(
+    shell: InteractiveShell, source: str, options: CellOptions, *, cell: str | None, raw_cell: str
+) -> FlowRun:
+    """Start a cell's run, or let it wait for the one before.
+
+    Raises:
+        SyntaxError: the cell cannot be compiled.
+        NoSuchWorker: the worker does not run such code.
+        NotActive: an earlier run is active and ``on_rerun`` is ``reject``.
+    """
+    body = CellBody(
+        shell,
+        source,
+        name=options.name,
+        cell_id=cell,
+        raw_cell=raw_cell,
+        progress=progress_of_loop if options.loop_progress else None,
+    )
+    executor = for_background(options.on, is_async=body.is_async)
+    key = cell or f"{options.name}\n{source}"
+    earlier = reruns.active_run_of(key)
+    if earlier is not None and options.on_rerun == "reject":
+        raise reruns.refuse(earlier)
+    waits = earlier is not None and options.on_rerun in ("enqueue", "replace")
+
+    flow = _flow_of(body, options)
+    run = flow.make_run(
+        executor,
+        cell=cell,
+        waiting_state=AwaitingConcurrencySlot("Waits for the run of this cell before")
+        if waits
+        else Pending(),
+    )
+    _keep(run, body)
+
+    def launch() -> None:
+        if waits:
+            body.begin()  # the notebook has changed since the cell was run
+        run.namespace = body.namespace
+        flow.launch(run, on_completed=lambda result: body.publish())
+
+    def close() -> None:
+        if run.state.type is not StateType.COMPLETED:
+            body.close()
+
+    run.on_done(close)
+    reruns.remember(key, run)
+    if waits and earlier is not None:
+        run.waiting = Waiting(
+            kind="run", text="Waits for the run of this cell before", run=earlier.id
+        )
+        reruns.launch_after(earlier, run, launch)
+        if options.on_rerun == "replace":
+            reruns.replace(run)
+    else:
+        launch()
+    return run
+
+
+def _flow_of(body: CellBody, options: CellOptions) -> Flow[[], Any]:
+    attempts = 0
+
+    def begin_again() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            body.begin()
+
+    def call() -> Any:
+        begin_again()
+        try:
+            return body.call()
+        finally:
+            figures.show_left_over()
+
+    async def acall() -> Any:
+        begin_again()
+        try:
+            return await body.acall()
+        finally:
+            figures.show_left_over()
+
+    return Flow(
+        acall if body.is_async else call,
+        name=options.name,
+        tags=options.tags,
+        retries=options.retries,
+        retry_delay_seconds=options.retry_delay,
+        timeout_seconds=options.timeout,
+        log_prints=options.log_prints,
+        cancel_grace_seconds=options.grace,
+        validate_parameters=False,
+    )
+
+
+def _keep(run: FlowRun, body: CellBody) -> None:
+    """Keep the names of the last runs; let go of those of runs that ended before them."""
+    _kept.append((run, body))
+    surplus = len(_kept) - KEPT
+    for old in [pair for pair in _kept if pair[0].state_is_final()][: max(surplus, 0)]:
+        _kept.remove(old)
+        old[0].namespace = {}
+        old[1].release()

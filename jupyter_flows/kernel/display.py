@@ -1,0 +1,78 @@
+"""How a run is shown: one bundle for every front end.
+
+The bundle's *data* is constant, as far as the flow's name is: no id, no time, so
+that a notebook does not change when it is run again. What the run is, is in the
+*metadata*, for the view in JupyterLab and Notebook 7. Next to it lies the widget,
+for front ends without the labextension, and text for those without either.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from jupyter_flows import messages
+from jupyter_flows.engine import ports
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.kernel.watching import newest_that_fit
+
+MIME = "application/vnd.jupyter-flows.run+json"
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+TAIL = 50  # lines of the log in a saved notebook
+
+
+def data_of(run: FlowRun) -> dict[str, Any]:
+    """Return the constant part of a run's bundle."""
+    name = html.escape(run.name)
+    return {
+        MIME: {"version": messages.PROTOCOL, "name": run.name},
+        "text/plain": repr(run),
+        "text/html": f"<code>&lt;FlowRun &#x27;{name}&#x27;&gt;</code>",
+    }
+
+
+def metadata_of(run: FlowRun) -> dict[str, Any]:
+    """Return the part that says what the run is now."""
+    return {MIME: snapshot_of(run)}
+
+
+def snapshot_of(run: FlowRun) -> dict[str, Any]:
+    """Return the run as it is now and the tail of its log."""
+    record = run.record()
+    lines = run.log.read(record.log_count - TAIL, record.log_count)
+    return {
+        "run": record.as_json(),
+        "lines": newest_that_fit(lines, messages.MAX_PUSHED_CHARACTERS),
+        "kernel": ports.kernel_id,
+    }
+
+
+class Views:
+    """Shows runs in one IPython shell.
+
+    `make_widget` makes the widget of a run and returns its model's id, or None
+    where there are no widgets.
+    """
+
+    def __init__(self, shell: Any, make_widget: Any) -> None:
+        self._shell = shell
+        self._make_widget = make_widget
+
+    def bundle(self, run: FlowRun) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return data and metadata of a run, as IPython's formatters do."""
+        data = data_of(run)
+        model_id = self._make_widget(run)
+        if model_id is not None:
+            data[WIDGET_MIME] = {"version_major": 2, "version_minor": 1, "model_id": model_id}
+        return data, metadata_of(run)
+
+    def show(self, run: FlowRun) -> None:
+        """Show a run in the cell that is being run."""
+        data, metadata = self.bundle(run)
+        self._shell.display_pub.publish(data, metadata, transient={"display_id": run.id})
+
+    def update(self, run: FlowRun) -> None:
+        """Bring up to date what `show` showed, for front ends that save it."""
+        self._shell.display_pub.publish(
+            data_of(run), metadata_of(run), transient={"display_id": run.id}, update=True
+        )
