@@ -5,8 +5,8 @@
  *
  * - The kernel's watch is renewed while the run is active, less often asked in full while the
  *   view cannot be seen (then the kernel pushes nothing). Pushes come in between.
- * - A kernel that is silent is tried again every few seconds, and the store polled meanwhile. A
- *   kernel that does not know the run is not asked again until it is another one.
+ * - A kernel that is silent is tried again, after ever longer waits, and the store polled
+ *   meanwhile. A kernel that does not know the run is not asked again until it is another one.
  * - Nothing is asked once the run has ended and its end is known.
  *
  * It keeps no run: what it hears it hands to `onShown`, what it is connected to to `onStatus`.
@@ -35,7 +35,8 @@ export interface Options {
 
 const RENEW_SECONDS = 25;
 const POLL_SECONDS = 1;
-const RETRY_SECONDS = 3;
+const RETRY_SECONDS = 3; // doubled each time
+const LONGEST_RETRY_SECONDS = 60;
 
 export class Connection {
   status: Status = { source: "connecting", why: null, capability: "read-only", transport: null };
@@ -44,7 +45,8 @@ export class Connection {
   private ended = false;
   private visible = true;
   private closed = false;
-  private triedKernel = 0; // when a silent kernel was asked last
+  private failures = 0; // of the kernel, in a row
+  private triedKernel = 0; // when it failed last
   private unlisten: () => void = () => {};
   private wake: () => void = () => {};
 
@@ -77,7 +79,7 @@ export class Connection {
     this.unlisten();
     this.live = live;
     this.useless = null;
-    this.triedKernel = 0;
+    this.failures = 0;
     this.unlisten = live?.listen((change) => this.hear(live, change)) ?? (() => {});
     if (live?.capability === "queued") this.report("kernel", null, live);
   }
@@ -133,12 +135,12 @@ export class Connection {
     const live = this.live;
     if (!live) return "absent";
     if (this.useless) return this.useless;
-    const recently = performance.now() - this.triedKernel < RETRY_SECONDS * 1000;
-    if (this.triedKernel && recently) return "silent";
+    const waited = performance.now() - this.triedKernel;
+    if (this.failures && waited < this.retrySeconds() * 1000) return "silent";
     try {
       const shown = await (this.visible ? live.watch() : live.show());
       if (live === this.live && !this.closed) {
-        this.triedKernel = 0;
+        this.failures = 0;
         this.report("kernel", null, live);
         this.take(shown, "kernel");
       }
@@ -147,6 +149,7 @@ export class Connection {
       const kind = error instanceof TransportError ? error.kind : "silent";
       if (live !== this.live) return null; // the loop was woken and asks the new one
       if (kind === "unknown" || kind === "absent") this.useless = kind;
+      this.failures++;
       this.triedKernel = performance.now();
       return kind;
     }
@@ -158,7 +161,11 @@ export class Connection {
     if (this.ended) return null;
     if (this.status.source === "kernel") return RENEW_SECONDS;
     if (this.status.source === "store") return POLL_SECONDS;
-    return hopeful ? RETRY_SECONDS : null;
+    return hopeful ? this.retrySeconds() : null;
+  }
+
+  private retrySeconds(): number {
+    return Math.min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2 ** Math.max(0, this.failures - 1));
   }
 }
 

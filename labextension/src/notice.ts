@@ -42,8 +42,11 @@ export function notice(
       };
     case "saved":
       if (status.why === "silent") {
-        return { tag: "saved", text: "Saved state: neither the kernel nor the store answers." };
+        return {
+          tag: "saved",
+          text: "Saved state: the kernel does not answer and the store has nothing newer.",
+        };
       }
-      return { tag: "saved", text: "Saved state: the run itself is no longer kept anywhere." };
+      return { tag: "saved", text: "Saved state: the store has nothing newer." };
   }
 }
