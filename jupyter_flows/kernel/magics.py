@@ -119,7 +119,7 @@ class FlowMagics(Magics):
         if options.out is not None and not options.out.isidentifier():
             raise UsageError(f"%%flow: --out needs a variable's name, not {options.out!r}.")
         return CellOptions(
-            name=options.name,
+            name=_unquoted(options.name),
             on=chosen(options.on, defaults.on),
             timeout=chosen(options.timeout, defaults.timeout),
             retries=chosen(options.retries, defaults.retries),
@@ -267,6 +267,13 @@ def _parsed(magic: Any, line: str) -> argparse.Namespace:
         raise UsageError(f"%{magic.__name__}: {error}.") from None
     options: argparse.Namespace = parse_argstring(magic, line)
     return options
+
+
+def _unquoted(name: str) -> str:
+    """Take off the quotes of a name with spaces, which IPython leaves on."""
+    if len(name) >= 2 and name[0] == name[-1] and name[0] in "'\"":
+        return name[1:-1]
+    return name
 
 
 def _cell_id(shell: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -14,25 +15,14 @@ _LONGEST = 100_000  # characters: a recursion's traceback is long and says littl
 
 def formatter(shell: InteractiveShell) -> Callable[[BaseException], str]:
     """Return what makes the text of a traceback in this shell's way. Any thread."""
-    kind: Any = type(shell.InteractiveTB)
 
     def show(error: BaseException) -> str:
         try:
-            own = kind(**_options(shell))
-            lines = own.structured_traceback(type(error), error, user_traceback(error))
-            text = own.stb2text(lines)
+            own: Any = copy(shell.InteractiveTB)  # which keeps state while it works
+            lines = own.structured_traceback(type(error), error, user_traceback(error), tb_offset=0)
+            text: str = own.stb2text(lines)
         except Exception:  # a traceback that IPython cannot show still can be shown
             text = plain_traceback(error)
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… [cut]"
 
     return show
-
-
-def _options(shell: InteractiveShell) -> dict[str, Any]:
-    tb: Any = shell.InteractiveTB
-    options = {"mode": tb.mode, "tb_offset": 0}
-    if hasattr(tb, "theme_name"):  # IPython 9
-        options["theme_name"] = getattr(tb, "_theme_name", shell.colors)
-    else:
-        options["color_scheme"] = shell.colors
-    return options
