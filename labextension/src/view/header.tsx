@@ -40,13 +40,20 @@ export function Header({ model, notice, open, onToggle }: Props) {
       {run && run.attempt > 1 && <span class="jf-dim">attempt {run.attempt}</span>}
       {notice?.tag && <span class="jf-tag">{notice.tag}</span>}
       <span class="jf-gap" />
-      {run && model.ended && !open && <span class="jf-dim jf-summary">{summary(run)}</span>}
+      {run && model.ended && (
+        <span class="jf-dim jf-summary" title={summary(run, open)}>
+          {summary(run, open)}
+        </span>
+      )}
       {run && <Buttons model={model} run={run} />}
     </div>
   );
 }
 
-function summary(run: Run): string {
+/** Why the run did not end well, or, when folded, what is below. */
+function summary(run: Run, open: boolean): string {
+  if (run.state_type !== "COMPLETED" && run.state_message) return run.state_message;
+  if (open) return "";
   const parts = [];
   if (run.log_count) parts.push(plural(run.log_count, "line"));
   if (run.task_count) parts.push(plural(run.task_count, "task"));

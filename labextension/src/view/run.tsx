@@ -11,7 +11,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { RunModel } from "../model";
 import { notice } from "../notice";
 import type { RenderOutput } from "../richness";
-import { isTerminal, runLabel } from "../states";
+import { runLabel } from "../states";
 import { Ansi } from "./ansi";
 import { Details } from "./details";
 import { Header } from "./header";
@@ -83,9 +83,6 @@ function RunView({ model, renderOutput }: Props) {
       {open && (
         <>
           {note && <div class="jf-note">{note.text}</div>}
-          {run && isTerminal(run.state_type) && !endedWell && !run.error && run.state_message && (
-            <div class="jf-note">{run.state_message}</div>
-          )}
           {run && <ProgressLine run={run} />}
           <div
             onPointerDown={() => setReading(true)}
