@@ -18,17 +18,18 @@ export class LogBuffer {
   count = 0;
   private readonly held = new Map<number, LogLine | null>(); // null: gone
 
-  private told = false; // `first` is what an answer said, not what the kernel holds in memory
+  private told = false; // whether `first` is sure, and not just the oldest line in memory
 
   /** Take what a run's record says: the oldest line in the kernel's memory, and how many. */
   extend(first: number, count: number): void {
-    if (!this.told) this.first = Math.max(this.first, first);
+    if (!this.told) this.first = first;
+    this.told ||= first === 0; // from then on the store keeps what memory loses
     this.count = Math.max(this.count, count);
   }
 
-  /** Take what an answer says: the oldest line that can be asked for, from the store too. */
+  /** Take what an answer says: the store has older lines than the memory, or has not. */
   reachBack(first: number): void {
-    this.first = first;
+    this.first = Math.min(this.first, first);
     this.told = true;
   }
 

@@ -27,10 +27,10 @@ export function notice(
         ? { tag: "", text: "Buttons act when the running cell ends." }
         : null;
     case "store":
+      if (!active) return null; // nothing more can come
       if (status.why === "silent") {
         return { tag: "from the store", text: "The kernel does not answer: shown from the store." };
       }
-      if (!active) return null; // nothing more can come
       return {
         tag: "from the store",
         text:

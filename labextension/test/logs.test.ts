@@ -64,6 +64,13 @@ test("lines that only the store still has can be reached", () => {
   expect(buffer.missing(0, 100)).toBeNull();
   buffer.reachBack(0);
   expect(buffer.missing(0, 100)).toEqual([0, 200]);
-  buffer.extend(700, 900); // the kernel's memory moves on, the store keeps them
+  buffer.extend(700, 900);
   expect(buffer.first).toBe(0);
+});
+
+test("lines that the kernel's memory loses while one looks are still asked for", () => {
+  const buffer = new LogBuffer();
+  buffer.extend(0, 100);
+  buffer.extend(90_000, 100_000);
+  expect(buffer.missing(10_000, 10_020)).toEqual([10_000, 10_200]);
 });
