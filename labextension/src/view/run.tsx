@@ -62,7 +62,7 @@ function RunView({ model, renderOutput }: Props) {
       data-run-id={run?.id ?? ""}
       data-state={run?.state_type ?? ""}
       data-source={status.source}
-      data-lm-suppress-shortcuts="true"
+      onFocusIn={keepKeys}
     >
       <Announcer model={model} />
       <Header model={model} notice={note} open={open} onToggle={() => setFolding(open)} />
@@ -111,6 +111,17 @@ function RunView({ model, renderOutput }: Props) {
       )}
     </section>
   );
+}
+
+/**
+ * Keep JupyterLab's shortcuts away from what has the focus by keyboard: its arrows, Enter and
+ * letters would go to the notebook. After a click they stay the notebook's, as in any output.
+ */
+function keepKeys(event: FocusEvent): void {
+  const { target } = event;
+  if (!(target instanceof HTMLElement)) return;
+  if (target.matches(":focus-visible")) target.dataset.lmSuppressShortcuts = "true";
+  else delete target.dataset.lmSuppressShortcuts;
 }
 
 function tabsOf(model: RunModel): Tab[] {
