@@ -8,7 +8,8 @@
  *   one request of a kind at a time; the newest wish wins.
  * - An action is `pending` from the click to the kernel's answer. What was asked is then shown
  *   from the run itself, never assumed.
- * - Listeners are called at most once a frame.
+ * - Listeners are called at most once a frame, and in a hidden page, which has no frames, at most
+ *   twice a second.
  */
 
 import { Connection, type Source, type Status } from "./connection";
@@ -52,7 +53,8 @@ export class RunModel {
 
   private readonly connection: Connection | null = null;
   private readonly listeners = new Set<() => void>();
-  private frame = 0;
+  private frame = 0; // 0: nobody is to be called
+  private noFrame: ReturnType<typeof setTimeout> | undefined;
   private closed = false;
   private clock: { source: Source; theirs: number; ours: number } | null = null;
   private readonly asking = new Set<string>();
@@ -115,6 +117,7 @@ export class RunModel {
     this.closed = true;
     this.connection?.close();
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.noFrame);
     this.listeners.clear();
   }
 
@@ -279,9 +282,13 @@ export class RunModel {
 
   private changed(): void {
     if (this.closed || this.frame) return;
-    this.frame = requestAnimationFrame(() => {
+    const call = () => {
+      cancelAnimationFrame(this.frame);
+      clearTimeout(this.noFrame);
       this.frame = 0;
       for (const listener of [...this.listeners]) listener();
-    });
+    };
+    this.frame = requestAnimationFrame(call);
+    this.noFrame = setTimeout(call, 500);
   }
 }
