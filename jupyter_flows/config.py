@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode, default
 from traitlets.config import SingletonConfigurable
@@ -40,16 +39,21 @@ class FlowsConfig(SingletonConfigurable):
         help="What running a cell again does while its run is active.",
     ).tag(config=True)
     wait = Bool(
-        help=f"Whether cells wait for their runs. Default: whether ${WAIT_VARIABLE} is set, as in CI."
+        help="Whether cells wait for their runs, and fail with them. "
+        f"Default: whether ${WAIT_VARIABLE} is set, as in CI."
     ).tag(config=True)
     view = Bool(True, help="Whether a cell shows its run.").tag(config=True)
+    widget = Bool(
+        help="Whether a shown run has a widget, for front ends without the labextension. "
+        "Default: unless cells wait, as nobody looks then."
+    ).tag(config=True)
     loop_progress = Bool(
         True, help="Whether a cell's top-level loops over sized iterables show a bar."
     ).tag(config=True)
 
     store = Unicode(
         help="The file that keeps past runs. Default: $JUPYTER_FLOWS_STORE, or "
-        "jupyter_flows/flows.sqlite in Jupyter's data directory."
+        "jupyter_flows/flows.sqlite in Jupyter's data directory. Read when the extension is loaded."
     ).tag(config=True)
     keep_days = Float(30.0, min=0.0, help="How long past runs are kept.").tag(config=True)
     keep_bytes = Int(
@@ -60,11 +64,12 @@ class FlowsConfig(SingletonConfigurable):
     def _default_wait(self) -> bool:
         return os.environ.get(WAIT_VARIABLE, "") not in ("", "0")
 
+    @default("widget")
+    def _default_widget(self) -> bool:
+        return not self.wait
+
     @default("store")
     def _default_store(self) -> str:
         from jupyter_flows.history.store import default_path
 
         return str(default_path())
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)

@@ -255,6 +255,12 @@ def ok(**content: Any) -> dict[str, Any]:
     return {"protocol": PROTOCOL, "status": "ok", **content}
 
 
+def cut(message: str) -> str:
+    """Shorten a line that is too long to travel, and say so."""
+    over = len(message) - MAX_LINE_CHARACTERS
+    return message if over <= 0 else f"{message[:MAX_LINE_CHARACTERS]} … ({over:,} more characters)"
+
+
 def plain(record: Any) -> dict[str, Any]:
     """Return a record of `records` as it travels."""
     return asdict(record)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from jupyter_flows.errors import StoreUnavailable, UnknownRun
 from jupyter_flows.history.store import Store
 from jupyter_flows.records import LogLine, RunRecord, TaskRecord, Transition
+
+T = TypeVar("T")
 
 
 class StoreArchive:
@@ -16,42 +19,35 @@ class StoreArchive:
         self._open_store = open_store
         self._opened: Store | None = None
 
-    def _store(self) -> Store | None:
-        if self._opened is None:
-            try:
+    def _ask(self, question: Callable[[Store], T], otherwise: T) -> T:
+        try:
+            if self._opened is None:
                 self._opened = self._open_store()
-            except StoreUnavailable:
-                return None
-        return self._opened
+            return question(self._opened)
+        except (StoreUnavailable, UnknownRun):
+            return otherwise
 
     def run(self, run_id: str) -> RunRecord | None:
         """Return a past run."""
-        store = self._store()
-        try:
-            return None if store is None else store.run(run_id)
-        except StoreUnavailable:
-            return None
+        return self._ask(lambda store: store.run(run_id), None)
 
     def lines(self, run_id: str, start: int, stop: int) -> list[LogLine]:
         """Return lines of its log that have left memory."""
-        store = self._store()
-        try:
-            return [] if store is None else store.lines(run_id, start, stop).lines
-        except (StoreUnavailable, UnknownRun):
-            return []
+        return self._ask(lambda store: store.lines(run_id, start, stop).lines, [])
+
+    def first_line(self, run_id: str) -> int | None:
+        """Return the number of the oldest line that is kept, if any is."""
+
+        def first(store: Store) -> int | None:
+            kept = store.lines(run_id, 0, 0)
+            return kept.first if kept.count else None
+
+        return self._ask(first, None)
 
     def tasks(self, run_id: str, start: int, stop: int) -> list[TaskRecord]:
         """Return its tasks."""
-        store = self._store()
-        try:
-            return [] if store is None else store.tasks(run_id, start, stop)
-        except (StoreUnavailable, UnknownRun):
-            return []
+        return self._ask(lambda store: store.tasks(run_id, start, stop), [])
 
     def transitions(self, run_id: str) -> list[Transition]:
         """Return its moves."""
-        store = self._store()
-        try:
-            return [] if store is None else store.transitions(run_id)
-        except (StoreUnavailable, UnknownRun):
-            return []
+        return self._ask(lambda store: store.transitions(run_id), [])

@@ -8,7 +8,8 @@ ones are let go.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +46,23 @@ class CellOptions:
 
 
 def start(
-    shell: InteractiveShell, source: str, options: CellOptions, *, cell: str | None, raw_cell: str
+    shell: InteractiveShell,
+    source: str,
+    options: CellOptions,
+    *,
+    cell: str | None,
+    raw_cell: str,
+    first_line: int,
 ) -> FlowRun:
     """Start a cell's run, or let it wait for the one before.
+
+    Args:
+        shell: the notebook's IPython.
+        source: the text below the ``%%flow`` line.
+        options: what was chosen on that line.
+        cell: the front end's id of the cell, if it has one.
+        raw_cell: the whole cell.
+        first_line: the line of it at which `source` begins.
 
     Raises:
         SyntaxError: the cell cannot be compiled.
@@ -60,6 +75,7 @@ def start(
         name=options.name,
         cell_id=cell,
         raw_cell=raw_cell,
+        first_line=first_line,
         progress=progress_of_loop if options.loop_progress else None,
     )
     executor = for_background(options.on, is_async=body.is_async)
@@ -69,7 +85,12 @@ def start(
         raise reruns.refuse(earlier)
     waits = earlier is not None and options.on_rerun in ("enqueue", "replace")
 
-    flow = _flow_of(body, options)
+    def begin() -> None:
+        """Take the snapshot of the notebook's names anew."""
+        body.begin()
+        run.namespace = body.namespace
+
+    flow = _flow_of(body, options, begin)
     run = flow.make_run(
         executor,
         cell=cell,
@@ -77,12 +98,13 @@ def start(
         if waits
         else Pending(),
     )
+    run.namespace = body.namespace
     _keep(run, body)
+    context = copy_context()  # of this cell, whoever launches the run
 
     def launch() -> None:
         if waits:
-            body.begin()  # the notebook has changed since the cell was run
-        run.namespace = body.namespace
+            begin()  # the notebook has changed since the cell was run
         flow.launch(run, on_completed=lambda result: body.publish())
 
     def close() -> None:
@@ -95,7 +117,7 @@ def start(
         run.waiting = Waiting(
             kind="run", text="Waits for the run of this cell before", run=earlier.id
         )
-        reruns.launch_after(earlier, run, launch)
+        reruns.launch_after(earlier, run, lambda: context.run(launch))
         if options.on_rerun == "replace":
             reruns.replace(run)
     else:
@@ -103,14 +125,14 @@ def start(
     return run
 
 
-def _flow_of(body: CellBody, options: CellOptions) -> Flow[[], Any]:
+def _flow_of(body: CellBody, options: CellOptions, begin: Callable[[], None]) -> Flow[[], Any]:
     attempts = 0
 
     def begin_again() -> None:
         nonlocal attempts
         attempts += 1
         if attempts > 1:
-            body.begin()
+            begin()
 
     def call() -> Any:
         begin_again()

@@ -20,7 +20,7 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import BadRequest, FlowsError, UnknownRun
 from jupyter_flows.kernel import reruns
 from jupyter_flows.kernel.barrier import stopped_by_people
-from jupyter_flows.kernel.watching import Publish, Watcher, cut, newest_that_fit
+from jupyter_flows.kernel.watching import Publish, Watcher, newest_that_fit
 from jupyter_flows.records import KernelRecord, LogLine, RunRecord, TaskRecord, Transition
 
 TAIL = 50  # lines that come with an answer to Show or Watch, as many as a screen shows
@@ -33,6 +33,8 @@ class Archive(Protocol):
     def run(self, run_id: str) -> RunRecord | None: ...
 
     def lines(self, run_id: str, start: int, stop: int) -> list[LogLine]: ...
+
+    def first_line(self, run_id: str) -> int | None: ...
 
     def tasks(self, run_id: str, start: int, stop: int) -> list[TaskRecord]: ...
 
@@ -131,12 +133,13 @@ class Control:
             lines = self._archive.lines(request.run, request.start, min(stop, first))
         if run is not None:
             lines += run.log.read(max(request.start, first), stop)
-        if lines:
-            first = min(first, lines[0].number)
+            if first > 0:
+                archived = self._archive.first_line(request.run)
+                first = first if archived is None else min(first, archived)
         shown: list[list[Any]] = []
         room = _REPLY_CHARACTERS
         for line in lines:
-            message = cut(line.message)
+            message = messages.cut(line.message)
             room -= len(message)
             if room < 0 and shown:
                 break

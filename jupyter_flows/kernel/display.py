@@ -3,13 +3,19 @@
 The bundle's *data* is constant, as far as the flow's name is: no id, no time, so
 that a notebook does not change when it is run again. What the run is, is in the
 *metadata*, for the view in JupyterLab and Notebook 7. Next to it lies the widget,
-for front ends without the labextension, and text for those without either.
+for front ends without the labextension, and text for those without either. The
+widget's model id is the same whenever the notebook is run from its beginning.
 """
 
 from __future__ import annotations
 
 import html
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_flows import messages
 from jupyter_flows.engine import ports
@@ -47,21 +53,26 @@ def snapshot_of(run: FlowRun) -> dict[str, Any]:
     }
 
 
+MakeWidget = Callable[[FlowRun, str | None], str | None]
+
+_displays: Counter[str] = Counter()  # how often each cell has shown a run in this process
+
+
 class Views:
     """Shows runs in one IPython shell.
 
-    `make_widget` makes the widget of a run and returns its model's id, or None
-    where there are no widgets.
+    `make_widget` makes the widget of a run, with a model id if one is given, and
+    returns that id; it returns None where there are no widgets.
     """
 
-    def __init__(self, shell: Any, make_widget: Any) -> None:
+    def __init__(self, shell: InteractiveShell, make_widget: MakeWidget) -> None:
         self._shell = shell
         self._make_widget = make_widget
 
     def bundle(self, run: FlowRun) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return data and metadata of a run, as IPython's formatters do."""
         data = data_of(run)
-        model_id = self._make_widget(run)
+        model_id = self._make_widget(run, self._model_id())
         if model_id is not None:
             data[WIDGET_MIME] = {"version_major": 2, "version_minor": 1, "model_id": model_id}
         return data, metadata_of(run)
@@ -69,10 +80,22 @@ class Views:
     def show(self, run: FlowRun) -> None:
         """Show a run in the cell that is being run."""
         data, metadata = self.bundle(run)
-        self._shell.display_pub.publish(data, metadata, transient={"display_id": run.id})
+        self._publish(run, data, metadata)
 
     def update(self, run: FlowRun) -> None:
         """Bring up to date what `show` showed, for front ends that save it."""
-        self._shell.display_pub.publish(
-            data_of(run), metadata_of(run), transient={"display_id": run.id}, update=True
-        )
+        self._publish(run, data_of(run), metadata_of(run), update=True)
+
+    def _publish(self, run: FlowRun, *bundle: dict[str, Any], **options: Any) -> None:
+        publisher: Any = self._shell.display_pub
+        publisher.publish(*bundle, transient={"display_id": run.id}, **options)
+
+    def _model_id(self) -> str | None:
+        """Return an id that the next run of the same notebook gives to this display too."""
+        try:
+            parent = self._shell.get_parent()  # type: ignore[attr-defined]
+            cell = parent["metadata"].get("cellId") or parent["content"]["code"]
+        except Exception:  # not displayed by a cell of a front end
+            return None
+        _displays[cell] += 1
+        return uuid5(NAMESPACE_OID, f"{cell}\n{_displays[cell]}").hex

@@ -1,6 +1,9 @@
 """Brings the parts together in a kernel: the engine, the store, the view, the magics.
 
 `load` is what ``%load_ext jupyter_flows`` calls. It is harmless when called again.
+
+The store's writer and the kernel's identity belong to the process: they outlast
+`unload`, as runs that go on are still kept.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import atexit
 import os
 import platform
 import sys
-import warnings
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -18,93 +21,94 @@ import psutil
 from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_flows.config import FlowsConfig
-from jupyter_flows.engine import asking, capture, ports, registry
+from jupyter_flows.engine import capture, ports, registry
+from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.history.store import Store
 from jupyter_flows.history.writer import Writer
-from jupyter_flows.kernel import figures, rich, tracebacks
+from jupyter_flows.kernel import completion, figures, inputs, rich, routing, tracebacks
 from jupyter_flows.kernel.archive import StoreArchive
 from jupyter_flows.kernel.channel import ControlChannel
 from jupyter_flows.kernel.control import Control
-from jupyter_flows.kernel.display import Views
+from jupyter_flows.kernel.display import MakeWidget, Views
 from jupyter_flows.kernel.magics import FlowMagics
 from jupyter_flows.kernel.watching import Watcher
 from jupyter_flows.records import KernelRecord
 
 SHUTDOWN_SECONDS = 1.5  # for cleanups: Jupyter leaves 2 s before it sends SIGTERM
+STORE_SECONDS = 1.0  # how long a locked store may keep the control channel waiting
 
 
 class Extension:
     """What is loaded into one shell."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        self.shell = shell
-        self.config = FlowsConfig.instance(parent=shell)
-        kernel: Any = getattr(shell, "kernel", None)
-        self.record = _this_process(kernel)
-        self.watcher = Watcher()
-        self.writer = Writer(
-            self.config.store,
-            self.record,
-            _tell_trouble,
-            keep_seconds=self.config.keep_days * 86_400,
-            keep_bytes=self.config.keep_bytes,
-        )
-        self.archive = StoreArchive(lambda: Store(self.config.store))
-        self.control = Control(self.record, self.watcher, self.archive)
-        self.channel = None if kernel is None else ControlChannel(kernel, self.control)
-        self.views = Views(shell, _widget_maker(kernel, self.control))
+        self._shell = shell
+        self._kernel: Any = getattr(shell, "kernel", None)
+        self._config = FlowsConfig.instance(parent=shell)
+        self._record = _this_process(self._kernel)
+        self._watcher = Watcher()
+        self._writer = _writer(self._config, self._record)
+        store = self._config.store
+        archive = StoreArchive(lambda: Store(store, wait_seconds=STORE_SECONDS))
+        control = Control(self._record, self._watcher, archive)
+        self._views = Views(shell, _widget_maker(self._kernel, control, self._config))
+        self._magics = FlowMagics(shell, self._config, self._views)
+        self._channel = None if self._kernel is None else ControlChannel(self._kernel, control)
 
     def load(self) -> None:
         """Put everything in place."""
-        ports.history = self.writer
-        ports.kernel_id = self.record.id
-        ports.show_error = tracebacks.formatter(self.shell)
-        ports.listeners.append(self.watcher.moved)
-        asking.can_ask = self._why_nobody_can_answer
+        ports.history = self._writer
+        ports.kernel_id = self._record.id
+        ports.show_error = tracebacks.formatter(self._shell)
+        ports.listeners.append(self._watcher.moved)
         capture.install()
-        rich.install(self.shell)
+        rich.install(self._shell)
         figures.install()
         try:
             callers_loop.main_loop = asyncio.get_running_loop()
         except RuntimeError:
             callers_loop.main_loop = None
-        if self.channel is not None:
-            self.channel.open()
-        formatters: Any = self.shell.display_formatter
-        formatters.mimebundle_formatter.for_type(FlowRun, self._bundle)
-        self.shell.register_magics(FlowMagics(self.shell, self.config, self.views))
-        atexit.register(self.shut_down)
+        if self._channel is not None:
+            self._channel.open()
+            inputs.install(self._kernel)
+            _wrap_shutdown(self._kernel)
+        self._formatters().for_type(FlowRun, lambda run, *_, **__: self._views.bundle(run))
+        self._magics.register()
+        completion.install(self._shell)
+        self._configurables().append(self._config)
+        atexit.register(shut_down)
 
     def unload(self) -> None:
         """Take everything back that can be taken back; runs go on, without a view."""
-        atexit.unregister(self.shut_down)
-        if self.channel is not None:
-            self.channel.close()
-        rich.uninstall(self.shell)
-        ports.listeners.remove(self.watcher.moved)
+        atexit.unregister(shut_down)
+        self._configurables().remove(self._config)
+        FlowsConfig.clear_instance()
+        completion.uninstall(self._shell)
+        self._magics.unregister()
+        self._formatters().pop(FlowRun)
+        if self._channel is not None:
+            self._channel.close()
+            inputs.uninstall(self._kernel)
+        rich.uninstall(self._shell)
+        routing.uninstall(self._shell)
+        ports.listeners.remove(self._watcher.moved)
         ports.history = ports.NoHistory()
         ports.show_error = ports.plain_traceback
-        self.writer.close(SHUTDOWN_SECONDS)
 
-    def shut_down(self) -> None:
-        """Cancel the active runs, give their cleanups time, and keep what they did."""
-        runs = registry.active()
-        for run in runs:
-            run.cancel("shutdown")
-        for run in runs:
-            run.wait(SHUTDOWN_SECONDS / len(runs))
-        self.writer.close(SHUTDOWN_SECONDS)
+    def _configurables(self) -> list[Any]:
+        """What ``%config`` knows."""
+        known: list[Any] = self._shell.configurables
+        return known
 
-    def _bundle(self, run: FlowRun, *_: Any, **__: Any) -> Any:
-        return self.views.bundle(run)
-
-    def _why_nobody_can_answer(self, run: FlowRun, kind: str) -> str | None:
-        return None
+    def _formatters(self) -> Any:
+        formatter: Any = self._shell.display_formatter
+        return formatter.mimebundle_formatter
 
 
 _loaded: Extension | None = None
+_stop_by: float | None = None  # once the kernel ends: until when it waits for its runs
 
 
 def load(shell: InteractiveShell) -> None:
@@ -123,29 +127,85 @@ def unload(shell: InteractiveShell) -> None:
         _loaded = None
 
 
+def shut_down() -> None:
+    """Cancel the active runs, give their cleanups time, and keep what they did."""
+    stop_runs()
+    for writer in _writers.values():
+        writer.close(SHUTDOWN_SECONDS)
+
+
+def stop_runs() -> None:
+    """Cancel the active runs and wait for their cleanups, as long as there is time."""
+    global _stop_by
+    if _stop_by is None:
+        _stop_by = monotonic() + SHUTDOWN_SECONDS
+    runs = registry.active()
+    for run in runs:
+        run.cancel("shutdown")
+    for run in runs:
+        run.wait(max(_stop_by - monotonic(), 0.0))
+
+
+def _wrap_shutdown(kernel: Any) -> None:
+    """Stop the runs while the kernel's event loop, which some of them need, still runs."""
+    shutdown = kernel.control_handlers["shutdown_request"]
+    if hasattr(shutdown, _WRAPPED):
+        return
+
+    def stop_then_shut_down(*request: Any) -> Any:
+        stop_runs()
+        return shutdown(*request)
+
+    setattr(stop_then_shut_down, _WRAPPED, True)
+    kernel.control_handlers["shutdown_request"] = stop_then_shut_down
+
+
+_WRAPPED = "_jupyter_flows_wrapped"
+
+# -- what belongs to the process ------------------------------------------------------
+
+_records: dict[int, KernelRecord] = {}  # by process id: a forked child is another kernel
+_writers: dict[str, Writer] = {}  # by path
+
+
 def _this_process(kernel: Any) -> KernelRecord:
-    process = psutil.Process()
-    connection_file = None
-    if kernel is not None:
-        connection_file = getattr(kernel.parent, "abs_connection_file", None)
-    return KernelRecord(
-        id=str(uuid4()),
-        pid=os.getpid(),
-        process_started=process.create_time(),
-        host=platform.node(),
-        connection_file=connection_file,
-    )
+    pid = os.getpid()
+    if pid not in _records:
+        _records[pid] = KernelRecord(
+            id=str(uuid4()),
+            pid=pid,
+            process_started=psutil.Process().create_time(),
+            host=platform.node(),
+            connection_file=getattr(getattr(kernel, "parent", None), "abs_connection_file", None),
+        )
+    return _records[pid]
+
+
+def _writer(config: FlowsConfig, record: KernelRecord) -> Writer:
+    if config.store not in _writers:
+        _writers[config.store] = Writer(
+            config.store,
+            record,
+            _tell_trouble,
+            keep_seconds=config.keep_days * 86_400,
+            keep_bytes=config.keep_bytes,
+        )
+    return _writers[config.store]
 
 
 def _tell_trouble(text: str) -> None:
-    """Say once that past runs are not kept; runs themselves go on."""
-    print(f"jupyter_flows: {text}", file=sys.__stderr__)
-    warnings.warn(text, stacklevel=1)
+    """Say once, below the cell that is being run, that past runs are not kept."""
+    token = current.set(None)
+    try:
+        print(f"jupyter_flows: {text}", file=sys.stderr, flush=True)
+    finally:
+        current.reset(token)
 
 
-def _widget_maker(kernel: Any, control: Control) -> Any:
+def _widget_maker(kernel: Any, control: Control, config: FlowsConfig) -> MakeWidget:
     if kernel is None:
-        return lambda run: None
+        return lambda run, model_id: None
     from jupyter_flows.kernel.widget import maker
 
-    return maker(control)
+    make_widget = maker(control)
+    return lambda run, model_id: make_widget(run, model_id) if config.widget else None

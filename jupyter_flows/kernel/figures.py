@@ -60,7 +60,8 @@ class _RoutedFigures(MutableMapping[Any, Any]):
         return len(self._figures())
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._figures())
+        numbers: Iterator[Any] = reversed(self._figures())
+        return numbers
 
     def keys(self) -> KeysView[Any]:
         """Return the figures' numbers."""

@@ -30,9 +30,10 @@ def install(shell: Any) -> None:
         if outputs is None:
             publish(data, metadata, *args, **options)
             return
-        display_id = (options.get("transient") or {}).get("display_id")
+        display_id: Any = (options.get("transient") or {}).get("display_id")
         metadata = metadata or {}
-        if not (options.get("update") and outputs.update(display_id, data, metadata)):
+        known = options.get("update") and display_id is not None
+        if not (known and outputs.update(display_id, data, metadata)):
             outputs.add(data, metadata, display_id)
 
     @wraps(clear)

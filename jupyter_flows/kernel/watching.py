@@ -121,17 +121,9 @@ def newest_that_fit(lines: list[LogLine], characters: int) -> list[list[Any]]:
     """Return the last of `lines`, as they travel, that hold no more than `characters`."""
     fitting: list[list[Any]] = []
     for line in reversed(lines):
-        message = cut(line.message)
+        message = messages.cut(line.message)
         characters -= len(message) + 40
         if characters < 0 and fitting:
             break
         fitting.append([line.number, line.time, line.level, line.source, message])
     return fitting[::-1]
-
-
-def cut(message: str) -> str:
-    """Shorten a line that is too long to travel, and say so."""
-    longest = messages.MAX_LINE_CHARACTERS
-    if len(message) <= longest:
-        return message
-    return f"{message[:longest]}… [{len(message) - longest:,} characters not shown]"

@@ -7,7 +7,6 @@ the widget's comm, where they are answered when the kernel has time for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import traitlets
 
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.kernel.control import Control
-from jupyter_flows.kernel.display import snapshot_of
+from jupyter_flows.kernel.display import MakeWidget, snapshot_of
 
 _STATIC = Path(__file__).parent.parent / "static"
 
@@ -30,8 +29,8 @@ class FlowRunWidget(anywidget.AnyWidget):
     run_id = traitlets.Unicode().tag(sync=True)
     snapshot = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, run: FlowRun, control: Control) -> None:
-        super().__init__(run_id=run.id, snapshot=snapshot_of(run))
+    def __init__(self, run: FlowRun, control: Control, model_id: str | None) -> None:
+        super().__init__(run_id=run.id, snapshot=snapshot_of(run), model_id=model_id)
         self._control = control
         self.on_msg(self._answer)
 
@@ -43,12 +42,12 @@ class FlowRunWidget(anywidget.AnyWidget):
         self.send({"type": "changed", "content": content})
 
 
-def maker(control: Control) -> Callable[[FlowRun], str | None]:
+def maker(control: Control) -> MakeWidget:
     """Return what makes a run's widget and returns its model's id."""
 
-    def make(run: FlowRun) -> str | None:
+    def make(run: FlowRun, model_id: str | None) -> str | None:
         if not (_STATIC / "widget.js").exists():
             return None
-        return str(FlowRunWidget(run, control).model_id)
+        return str(FlowRunWidget(run, control, model_id).model_id)
 
     return make

@@ -14,8 +14,8 @@ from typing import Any
 
 from jupyter_flows.errors import StoreUnavailable, UnknownRun
 from jupyter_flows.history import Store
-from jupyter_flows.messages import MAX_LINE_CHARACTERS, MAX_LINES, MAX_TASKS, ok
-from jupyter_flows.records import LogLine, RunRecord, lines_as_json
+from jupyter_flows.messages import MAX_LINES, MAX_TASKS, cut, ok
+from jupyter_flows.records import RunRecord, lines_as_json
 
 Question = Callable[[Store], dict[str, Any]]
 
@@ -66,7 +66,7 @@ def run(store: Store, id: str) -> dict[str, Any]:
 def lines(store: Store, id: str, start: int, stop: int) -> dict[str, Any]:
     """Some lines, each no longer than the protocol allows."""
     kept = store.lines(id, start, min(stop, start + MAX_LINES))
-    shown = lines_as_json([_cut(line) for line in kept.lines])
+    shown = lines_as_json([line._replace(message=cut(line.message)) for line in kept.lines])
     return ok(lines=shown, first=kept.first, count=kept.count)
 
 
@@ -89,14 +89,6 @@ def _mark_crashed(store: Store) -> None:
 
 def _alive(store: Store, found: Iterable[RunRecord]) -> list[str]:
     return sorted(kernel for kernel in {run.kernel for run in found} if store.is_alive(kernel))
-
-
-def _cut(line: LogLine) -> LogLine:
-    over = len(line.message) - MAX_LINE_CHARACTERS
-    if over <= 0:
-        return line
-    shown = f"{line.message[:MAX_LINE_CHARACTERS]} … ({over:,} more characters)"
-    return line._replace(message=shown)
 
 
 def _finite(value: Any) -> Any:
