@@ -170,7 +170,7 @@ class Flow(Generic[P, R]):
         arguments: inspect.BoundArguments | None,
         on_completed: Callable[[Any], None] | None = None,
     ) -> Plan:
-        fn = cast(Callable[..., Any], self.fn)
+        fn: Any = self.fn
 
         def body() -> Any:
             if arguments is None or not arguments.arguments:

@@ -29,7 +29,7 @@ Standard library only.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from jupyter_flows.errors import BadRequest
@@ -259,11 +259,6 @@ def cut(message: str) -> str:
     """Shorten a line that is too long to travel, and say so."""
     over = len(message) - MAX_LINE_CHARACTERS
     return message if over <= 0 else f"{message[:MAX_LINE_CHARACTERS]} … ({over:,} more characters)"
-
-
-def plain(record: Any) -> dict[str, Any]:
-    """Return a record of `records` as it travels."""
-    return asdict(record)
 
 
 def refused(error: BaseException) -> dict[str, Any]:

@@ -27,14 +27,17 @@ class LogLine(NamedTuple):
         return datetime.fromtimestamp(self.time, UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(NamedTuple):
     """One move of a run from state to state."""
 
     time: float  # when
     type: str  # the new state's type, such as "PAUSED"
     name: str  # the new state's name, such as "TimedOut"
     message: str  # its cause, one line for people
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain dicts, lists, texts and numbers."""
+        return self._asdict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +54,8 @@ class ProgressRecord:
     rate: float | None  # steps a second, smoothed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRecord:
-    """One task run (or subflow) of a run."""
+class TaskRecord(NamedTuple):
+    """One task run (or subflow) of a run. Made 40,000 times a second, as `Transition` is."""
 
     number: int  # its place among the run's tasks, from 0
     parent: int | None  # the task it was called in
@@ -67,6 +69,10 @@ class TaskRecord:
     ended: float | None
     attempt: int  # 1 for the first; 0 before it
     transitions: tuple[Transition, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain dicts, lists, texts and numbers."""
+        return {**self._asdict(), "transitions": [move.as_json() for move in self.transitions]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

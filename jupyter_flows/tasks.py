@@ -172,13 +172,13 @@ class Task(Generic[P, R]):
         )
 
     def _plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        fn = self.fn
+        fn: Any = self.fn
 
         def body() -> Any:
             return fn(*map(resolve, args), **{key: resolve(kwargs[key]) for key in kwargs})
 
         return Plan(
-            cast(Callable[[], Any], body if args or kwargs else fn),
+            body if args or kwargs else fn,
             delay=self.options.retry_delay,
             timeout_seconds=self.options.timeout_seconds,
         )

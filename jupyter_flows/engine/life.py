@@ -274,4 +274,4 @@ class Life:
 
 def as_transition(state: State) -> Transition:
     """Describe a state as the record of a move."""
-    return Transition(time=state.time, type=state.type, name=state.name, message=state.message)
+    return Transition(state.time, state.type, state.name, state.message)

@@ -104,7 +104,7 @@ class Root:
             self._task.cancel(life.cancel_reason)
 
     def settle(self) -> None:
-        """Take back the cancel that was delivered, unless a caller in the same task is its target."""
+        """Take back the cancel that was delivered, unless it is for a caller in the same task."""
         caller = self._life.caller
         passes_on = caller is not None and caller.root is self._task and caller.delivered
         if self._life.delivered and not passes_on and self._task.cancelling():
@@ -119,22 +119,29 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     is parked as far as the run is concerned, since it will not be let go on.
     """
     loop = asyncio.get_running_loop()
-    coroutine: Any = awaitable.__await__()
+    coroutine: Any = awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
+    book = run.book
     value: Any = None
     error: BaseException | None = None
     while True:
-        while run.book.hold and run.cancel_reason is None:
+        book.executing += 1
+        # counted first, then looked at: whoever asks for a hold looks the other way round
+        while book.hold and run.cancel_reason is None:
+            book.executing -= 1
+            run.settle_pause()
             try:
                 yield from _held(run, loop)
             except BaseException as thrown:
                 error, value = thrown, None
-        run.count_worker(+1)
+            book.executing += 1
         try:
             awaited = coroutine.send(value) if error is None else coroutine.throw(error)
         except StopIteration as stop:
             return stop.value
         finally:
-            run.count_worker(-1)
+            book.executing -= 1
+            if book.hold:
+                run.settle_pause()
         value = error = None
         try:
             value = yield awaited
@@ -148,6 +155,8 @@ def hold_between_awaits(
     """Make sure that a body on the running loop holds still when its run is paused."""
     if isinstance(asyncio.get_running_loop(), RunLoop):
         return body  # the loop does
+    if run.root is asyncio.current_task():
+        return body  # the run's own body is held, and this within it
 
     async def held_body() -> Any:
         return await driven(body(), run)

@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 class Book:
     """How many workers of a run there are, and how many of them are parked."""
 
-    __slots__ = ("hold", "parked", "waiters", "workers")
+    __slots__ = ("executing", "hold", "parked", "waiters", "workers")
 
     def __init__(self) -> None:
         self.hold = False  # a pause is asked
         self.workers = 0
         self.parked = 0
+        self.executing = 0  # driven coroutines that run now; written by their loop's thread only
         self.waiters: set[Waiter] = set()  # of threads that an ask must wake
 
     @property
     def still(self) -> bool:
         """Whether everything that was asked to hold still does."""
-        return self.hold and self.parked >= self.workers
+        return self.hold and self.parked >= self.workers + self.executing
 
     def wake(self) -> None:
         """Let every thread that waits look again at what is asked."""

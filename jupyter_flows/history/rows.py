@@ -26,11 +26,11 @@ from jupyter_flows.records import (
 Row = tuple[Any, ...]
 
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
-TASK_FIELDS = tuple(field.name for field in fields(TaskRecord))
+TASK_FIELDS = TaskRecord._fields
 
 _AS_JSON = frozenset({"waiting", "tags", "parameters", "progress", "live", "error"})
+_text = json.encoder.encode_basestring_ascii
 _run_values = attrgetter(*RUN_FIELDS)
-_task_values = attrgetter(*TASK_FIELDS[1:-1])
 
 
 def run_row(key: int, run: RunRecord) -> Row:
@@ -41,13 +41,21 @@ def run_row(key: int, run: RunRecord) -> Row:
 
 def task_row(place: int, task: TaskRecord) -> Row:
     """Return the row of table `tasks`."""
-    moves = [(move.time, move.type, move.name, move.message) for move in task.transitions]
-    return (place, *_task_values(task), json.dumps(moves))
+    return (place, *task[1:-1], _moves(task.transitions))
+
+
+def _moves(moves: Sequence[Transition]) -> str:
+    """Return a task's moves as JSON; tasks end by the ten thousand, and `json.dumps` is slower."""
+    items = [
+        f"[{time!r}, {_text(type_)}, {_text(name)}, {_text(message)}]"
+        for time, type_, name, message in moves
+    ]
+    return f"[{', '.join(items)}]"
 
 
 def transition_row(place: int, move: Transition) -> Row:
     """Return the row of table `transitions`."""
-    return (place, move.time, move.type, move.name, move.message)
+    return (place, *move)
 
 
 def read_run(row: Row) -> RunRecord:
@@ -72,8 +80,7 @@ def read_task(row: Row) -> TaskRecord:
 
 def read_transition(row: Row) -> Transition:
     """Return the move of a row."""
-    time, type_, name, message = row[:4]
-    return Transition(time=time, type=type_, name=name, message=message)
+    return Transition._make(row[:4])
 
 
 def storable(rows: Sequence[Row]) -> list[Row]:

@@ -154,7 +154,7 @@ class Control:
         else:
             self._archived(request.run)
             tasks = self._archive.tasks(request.run, request.start, stop)
-        return messages.ok(tasks=[messages.plain(task) for task in tasks], now=time())
+        return messages.ok(tasks=[task.as_json() for task in tasks], now=time())
 
     def _transitions(self, request: messages.Transitions) -> dict[str, Any]:
         run = registry.find(request.run)
@@ -163,7 +163,7 @@ class Control:
         else:
             self._archived(request.run)
             moves = self._archive.transitions(request.run)
-        return messages.ok(transitions=[messages.plain(move) for move in moves])
+        return messages.ok(transitions=[move.as_json() for move in moves])
 
     def _outputs(self, request: messages.Outputs) -> dict[str, Any]:
         changed, numbers = self._find(request.run).outputs.since(

@@ -9,7 +9,6 @@ import math
 import time as clock
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from jupyter_flows.errors import StoreUnavailable, UnknownRun
@@ -73,12 +72,12 @@ def lines(store: Store, id: str, start: int, stop: int) -> dict[str, Any]:
 def tasks(store: Store, id: str, start: int, stop: int) -> dict[str, Any]:
     """Some tasks."""
     found = store.tasks(id, start, min(stop, start + MAX_TASKS))
-    return ok(tasks=[asdict(task) for task in found])
+    return ok(tasks=[task.as_json() for task in found])
 
 
 def transitions(store: Store, id: str) -> dict[str, Any]:
     """Every move."""
-    return ok(transitions=[asdict(move) for move in store.transitions(id)])
+    return ok(transitions=[move.as_json() for move in store.transitions(id)])
 
 
 def _mark_crashed(store: Store) -> None:

@@ -87,7 +87,7 @@ def task_record(number: int = 0, **changes: Any) -> TaskRecord:
         attempt=1,
         transitions=(move("PENDING", 1_000.0), move("RUNNING", 1_000.5)),
     )
-    return replace(record, **changes)
+    return record._replace(**changes)
 
 
 def move(type: str, at: float = 1_000.0, message: str = "") -> Transition:

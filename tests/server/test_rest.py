@@ -1,6 +1,5 @@
 import json
 import sqlite3
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -137,7 +136,7 @@ def test_tasks(server: Server, store: Store) -> None:
     tasks = [task_record(number) for number in range(MAX_TASKS + 1)]
     store.save(runs=[run_record()], tasks=[("run-1", task) for task in tasks])
     content = granted(server.runs("/run-1/tasks"))
-    assert content["tasks"] == as_json([asdict(task) for task in tasks[:MAX_TASKS]])
+    assert content["tasks"] == as_json([task.as_json() for task in tasks[:MAX_TASKS]])
     content = granted(server.runs("/run-1/tasks", start=1, stop=3))
     assert [task["number"] for task in content["tasks"]] == [1, 2]
 
@@ -149,7 +148,7 @@ def test_transitions(server: Server, store: Store) -> None:
         runs=[run_record()], moves=[("run-1", number, one) for number, one in enumerate(moves)]
     )
     content = granted(server.runs("/run-1/transitions"))
-    assert content["transitions"] == as_json([asdict(one) for one in moves])
+    assert content["transitions"] == as_json([one.as_json() for one in moves])
 
 
 @pytest.mark.parametrize("path", PATHS[1:])
