@@ -225,8 +225,7 @@ class FlowMagics:
             tracebacks.hide_magic(self._shell, error)
             raise
         finally:
-            for run in found:
-                self._views.update(run)
+            self._views.update_all()
 
 
 _ALL_RUNS = 1_000_000

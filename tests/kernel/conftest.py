@@ -2,6 +2,7 @@
 
 import atexit
 import builtins
+import json
 import os
 import sys
 import threading
@@ -133,8 +134,11 @@ class Kernel:
     def finish(self, request: str) -> dict[str, Any]:
         """Wait for a cell's end, and return what came of it."""
         self.hear_until(lambda message: _says(message, "idle") and _answers(message, request))
-        reply = self._reply(self.client.get_shell_msg, request)
-        return self.outcome(request) | {"payload": reply["content"].get("payload", [])}
+        reply = self._reply(self.client.get_shell_msg, request)["content"]
+        seen = self.outcome(request) | {"payload": reply.get("payload", [])}
+        if reply["status"] == "error" and seen["error"] is None:
+            seen["error"] = reply  # a usage error is printed
+        return seen
 
     def outcome(self, request: str) -> dict[str, Any]:
         """Return what has come of a cell until now."""
@@ -182,7 +186,8 @@ class Kernel:
 
     def ask(self, content: Any) -> dict[str, Any]:
         """Send a ``flows_request``, and return the content of its reply."""
-        message = self.client.session.msg("flows_request", content)
+        packed = content if isinstance(content, dict) else json.dumps(content)
+        message = self.client.session.msg("flows_request", packed)
         self.client.control_channel.send(message)
         reply = self._reply(self.client.get_control_msg, message["header"]["msg_id"])
         answer: dict[str, Any] = reply["content"]
