@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import time
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 
 from jupyter_flows.engine import checkpoints, registry
 from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.current import current, loop_of
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.progress import Bar, current_bar
 from jupyter_flows.engine.runs import FlowRun, TaskRun
@@ -29,10 +31,10 @@ class RunContext:
     @property
     def exit_flag(self) -> bool:
         """Whether it is to stop. Code that has seen it True is taken to have been told."""
-        asked = self._life.cancel_reason is not None
-        if asked:
-            self._life.delivered = True
-        return asked
+        if self._life.cancel_reason is None:
+            return False
+        self._life.note_delivery()
+        return True
 
     @property
     def is_cancelled(self) -> bool:
@@ -209,7 +211,8 @@ def pause_flow_run(
         raise NotImplementedError("pause_flow_run(wait_for_input=...) is not supported yet.")
     text = f"Waiting for approval: {key}" if key else "Waiting for approval"
     waiting = Waiting(kind="approval", text=text, until=time() + timeout)
-    if checkpoints.running_loop() is not None:
+    in_coroutine = sys._getframe(1).f_code.co_flags & inspect.CO_COROUTINE
+    if in_coroutine or loop_of(owner) is not None:
         return wait_for_person_async(owner, waiting)
     wait_for_person(owner, waiting)
     return None

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from jupyter_flows.engine.checkpoints import wait_as_worker
-from jupyter_flows.engine.loops import RunLoop
+from jupyter_flows.engine.outcomes import ResultToCome
 from jupyter_flows.engine.pausing import wait_in_run
-from jupyter_flows.engine.runner import Plan, run_async, run_sync
+from jupyter_flows.engine.runner import Plan, end, run_on_own_loop, run_sync
 from jupyter_flows.engine.runs import FlowRun, TaskRun, ended
 from jupyter_flows.engine.threads import TaskThreads
-from jupyter_flows.states import State
+from jupyter_flows.states import Crashed, State
 
 R = TypeVar("R")
 
+_logger = logging.getLogger("jupyter_flows.futures")
 
-class Future(Generic[R]):
+
+class Future(ResultToCome, Generic[R]):
     """The result to come of a submitted task."""
 
     def __init__(self, task_run: TaskRun) -> None:
-        self.task_run = task_run
+        self.task_run = self.life = task_run
 
     @property
     def state(self) -> State:
@@ -52,8 +54,18 @@ class Future(Generic[R]):
         return result
 
     def add_done_callback(self, callback: Callable[[Future[R]], Any]) -> None:
-        """Call `callback` with this future once it has ended, on the task's thread."""
-        self.task_run.on_done(lambda: callback(self))
+        """Call `callback` with this future once it has ended, on the task's thread.
+
+        What it raises goes to the log.
+        """
+
+        def call() -> None:
+            try:
+                callback(self)
+            except Exception:
+                _logger.exception("A callback of %r failed.", self)
+
+        self.task_run.on_done(call)
 
     def cancel(self) -> bool:
         """Ask the task to stop; return whether this call asked."""
@@ -73,38 +85,54 @@ class SubmittedTasks:
 
     def submit(self, task_run: TaskRun, plan: Plan, *, is_async: bool) -> None:
         """Run a task on a thread of its own."""
+        work = run_on_own_loop if is_async else run_sync
         self._active.add(task_run)
-        job = self._run_async if is_async else self._run_sync
-        self._threads.submit(copy_context(), lambda: job(task_run, plan))
-
-    def _run_sync(self, task_run: TaskRun, plan: Plan) -> None:
-        self._run.count_worker(+1)
         try:
-            run_sync(task_run, plan)
+            self._threads.submit(copy_context(), lambda: self._run_task(work, task_run, plan))
+        except BaseException as error:
+            self._active.discard(task_run)
+            end(task_run, Crashed(f"No thread could be started for it: {error}", data=error))
+            raise
+
+    def _run_task(
+        self, work: Callable[[TaskRun, Plan], None], task_run: TaskRun, plan: Plan
+    ) -> None:
+        for run in self._run.chain:
+            run.start_worker()
+        try:
+            work(task_run, plan)
         finally:
             self._active.discard(task_run)
-            self._run.count_worker(-1)
+            for run in self._run.chain:
+                run.end_worker()
 
-    def _run_async(self, task_run: TaskRun, plan: Plan) -> None:
-        self._run.count_worker(+1)
-        try:
-            with asyncio.Runner(loop_factory=RunLoop) as runner:
-                runner.run(run_async(task_run, plan))
-        finally:
-            self._active.discard(task_run)
-            self._run.count_worker(-1)
+    def join(self) -> bool:
+        """Wait for all of them, on a thread of the run.
 
-    def join(self, run: FlowRun) -> None:
-        """Wait for all of them, as the body of the run has ended."""
-        for task_run in list(self._active):
-            wait_in_run(run, task_run.state_is_final, task_run.on_done, heed=lambda: None)
+        Returns:
+            Whether a cancel was delivered into one of them.
+        """
+        delivered = False
+        while left := self._left():
+            for task_run in left:
+                wait_in_run(self._run, task_run.state_is_final, task_run.on_done, heed=lambda: None)
+                delivered |= task_run.delivered
         self._threads.close()
+        return delivered
 
-    async def join_async(self) -> None:
-        """Wait for all of them without blocking the event loop."""
-        for task_run in list(self._active):
-            await ended(task_run)
+    async def join_async(self) -> bool:
+        """Do what `join` does, without blocking the event loop."""
+        delivered = False
+        while left := self._left():
+            for task_run in left:
+                await ended(task_run)
+                delivered |= task_run.delivered
         self._threads.close()
+        return delivered
+
+    def _left(self) -> list[TaskRun]:
+        """Return those that have not ended; what they submit is added before they do."""
+        return [task_run for task_run in list(self._active) if not task_run.state_is_final()]
 
 
 def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:

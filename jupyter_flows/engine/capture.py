@@ -35,7 +35,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import wraps
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.asking import ask_for_input
@@ -44,36 +44,39 @@ from jupyter_flows.engine.runs import STDERR, STDOUT
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import NobodyToAsk, RunCancellation
 
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+
 _lock = threading.Lock()
 _ROUTER = "_jupyter_flows_router"  # marks what is installed
 
 
 def install() -> None:
     """Put every router in place that is not there yet."""
-    _route_stream(sys.stdout, STDOUT)
-    _route_stream(sys.stderr, STDERR)
-    _route(builtins, "input", _input)
-    if getattr(time.sleep, _ROUTER, False):
-        return
     with _lock:
+        if current.get() is None:  # in a run it may be the run that has replaced its `sys.stdout`
+            _route_stream(sys.stdout, STDOUT)
+            _route_stream(sys.stderr, STDERR)
+        _route(builtins, "input", _input)
         _route(sys, "breakpointhook", _breakpointhook)
         _route(threading.Thread, "start", _start_thread)
         _route(ThreadPoolExecutor, "submit", _submit)
         _route(logging.Logger, "callHandlers", _call_handlers)
         _route(warnings, "showwarning", _show_warning)
-        _route(time, "sleep", lambda real: checkpoints.sleep)
-        _rebind_sleep()
+        if _route(time, "sleep", lambda real: checkpoints.sleep):
+            _rebind_sleep()
 
 
-def _route(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _route(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:
     before = getattr(owner, name, None)
     if before is None or getattr(before, _ROUTER, False):
-        return
+        return False
     router = make(before)
     if router is not checkpoints.sleep:
         router = wraps(before)(router)
     setattr(router, _ROUTER, True)
     setattr(owner, name, router)
+    return True
 
 
 # -- streams ----------------------------------------------------------------------------
@@ -82,20 +85,19 @@ def _route(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[
 def _route_stream(stream: TextIO | None, level: int) -> None:
     if stream is None or getattr(stream.write, _ROUTER, False):
         return
-    with _lock:
-        write, flush = _routed_write(stream.write, level), _routed_flush(stream.flush, level)
+    write, flush = _routed_write(stream.write, level), _routed_flush(stream.flush, level)
+    try:
+        kind: Any = type(stream)
+        routed = type(kind.__name__, (_RoutedStream, kind), {"__module__": kind.__module__})
+        stream.__class__ = routed
+    except TypeError:  # a stream written in C: nobody else changes its methods
         try:
-            kind: Any = type(stream)
-            routed = type(kind.__name__, (_RoutedStream, kind), {"__module__": kind.__module__})
-            stream.__class__ = routed
-        except TypeError:  # a stream written in C: nobody else changes its methods
-            try:
-                stream.write = write  # type: ignore[method-assign]
-                stream.flush = flush  # type: ignore[method-assign]
-            except AttributeError:  # one that cannot be changed at all: its prints pass
-                return
-        else:
-            vars(stream).update(_jupyter_flows_write=write, flush=flush)
+            stream.write = write  # type: ignore[method-assign]
+            stream.flush = flush  # type: ignore[method-assign]
+        except AttributeError:  # one that cannot be changed at all: its prints pass
+            return
+    else:
+        vars(stream).update(_jupyter_flows_write=write, flush=flush)
 
 
 class _RoutedStream:
@@ -155,7 +157,9 @@ def _routed_flush(flush: Callable[[], None], level: int) -> Callable[[], None]:
 
 def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
     def routed(thread: threading.Thread) -> None:
-        if current.get() is not None and not isinstance(thread, EngineThread):
+        owner = current.get()
+        if owner is not None and not isinstance(thread, EngineThread):
+            run_of_thread = owner.flow_run
             context = copy_context()
             body = thread.run
 
@@ -165,6 +169,7 @@ def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
                 except RunCancellation:
                     pass  # the run of this helper thread was cancelled: it is to end
                 finally:
+                    run_of_thread.thread_ended()
                     del thread.run  # type: ignore[method-assign]
 
             thread.run = run  # type: ignore[method-assign]
@@ -175,7 +180,14 @@ def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
 
 def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
     def routed(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
-        return submit(pool, copy_context().run, fn, *args, **kw)
+        if current.get() is None:
+            return submit(pool, fn, *args, **kw)
+        context = copy_context()
+        token = current.set(None)  # a thread that the pool starts is the pool's, not the run's
+        try:
+            return submit(pool, context.run, fn, *args, **kw)
+        finally:
+            current.reset(token)
 
     return routed
 
@@ -184,9 +196,15 @@ def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Muted:
-    """Swallows what handlers print of a record that the run's log has already."""
+    """A run while handlers show a record that its log has already: what they print vanishes."""
 
     pending = False
+
+    def __init__(self, owner: Life) -> None:
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._owner, name)
 
     def stream(self, level: int) -> _Muted:
         return self
@@ -198,20 +216,19 @@ class _Muted:
         return
 
 
-_muted: Any = _Muted()
 _formatter = logging.Formatter()
 
 
 def _call_handlers(call: Callable[..., None]) -> Callable[..., None]:
     def routed(logger: logging.Logger, record: logging.LogRecord) -> None:
         owner = current.get()
-        if owner is None or owner is _muted or not _captured(logger, owner):
+        if owner is None or not _captured(logger, owner):
             call(logger, record)
             return
         source = record.name
         name = getattr(record, "jupyter_flows_source", None)
         _log(owner, record.levelno, name or source, record)
-        token = current.set(_muted)
+        token = current.set(cast(Any, _Muted(owner)))
         try:
             call(logger, record)
         finally:

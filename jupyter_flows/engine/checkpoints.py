@@ -10,7 +10,8 @@ Rules:
   because the code swallowed it, never into a cleanup.
 - In sync code a cancel is `RunCancellation`; on an event loop it is
   `asyncio.CancelledError`, and counts as the loop's own delivery (`loops`), so
-  that the task is not cancelled twice.
+  that the task is not cancelled twice. A sync body on a thread that also runs a
+  loop (a foreground call in a notebook) is sync code.
 - A helper thread of a run is stopped at its own checkpoints, which does not count
   as delivered to the run's body.
 
@@ -27,10 +28,11 @@ from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.current import current, loop_of, running_loop
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.safe_lines import is_safe
 from jupyter_flows.engine.waiting import Waiter
+from jupyter_flows.errors import RunCancellation
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -40,29 +42,12 @@ real_sleep = time.sleep
 F = TypeVar("F", bound=Callable[..., object])
 
 _entries: set[CodeType] = set()
-_workers: dict[int, int] = {}  # threads that run a body or a task, and how deep
 
 
 def entry(function: F) -> F:
-    """Mark the function of the engine that enters the body of a flow."""
+    """Mark a function of the engine that enters the body of a flow or task."""
     _entries.add(function.__code__)  # type: ignore[attr-defined]
     return function
-
-
-def enter_worker() -> None:
-    """Say that this thread runs a run's code from here on."""
-    ident = get_ident()
-    _workers[ident] = _workers.get(ident, 0) + 1
-
-
-def leave_worker() -> None:
-    """Undo one `enter_worker` of this thread."""
-    ident = get_ident()
-    depth = _workers[ident] - 1
-    if depth:
-        _workers[ident] = depth
-    else:
-        del _workers[ident]
 
 
 def checkpoint() -> None:
@@ -89,16 +74,15 @@ def pass_by() -> None:
 
 def heed(owner: Life, *, forced: bool) -> None:
     """Do what is asked of `owner`, whose code called: raise, park, or pass."""
-    run = owner.flow_run
-    loop = running_loop()
     frame = sys._getframe(1)
     while owner.pending:
         raise_if_due(owner, frame, forced=forced)
-        if not any(each.book.hold for each in run.chain):
+        if owner.cancel_reason is not None or not any(run.held for run in owner.flow_run.chain):
             return
-        if loop is not None and not getattr(loop, "parks", False):
+        loop = loop_of(owner)
+        if loop is not None and not getattr(loop, "held", False):
             return  # not ours to block: the coroutine is held between its awaits
-        if not (forced or _is_safe(owner, frame, flows=1)):
+        if not (forced or _is_safe(owner, frame, lives=1)):
             return
         park(owner)
 
@@ -129,43 +113,40 @@ def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
     """Raise the cancel that is asked of `owner`, if this is a place for it."""
     if owner.cancel_reason is None:
         return
-    if not (forced and not owner.delivered):
-        flows = sum(1 for each in owner.flow_run.chain if each.cancel_reason is not None)
-        if not _is_safe(owner, frame, flows=flows or 1):
-            return
-    if running_loop() is not None:
-        task = asyncio.current_task()
-        life: Life | None = owner
-        while life is not None and life.root is task:
-            if life.cancel_reason is not None:
-                life.delivered = True
-            life = life.caller
+    if (owner.delivered or not forced) and not _is_safe(owner, frame, lives=_reach(owner)):
+        return
+    if owner.root is not None and owner.root.loop is running_loop():
+        if owner.root.task is asyncio.current_task():
+            owner.root.note_delivery()
         raise asyncio.CancelledError(owner.cancel_reason)
-    cancellation = owner.deliver()
-    if get_ident() not in _workers:
-        owner.delivered = False
-    raise cancellation
+    if get_ident() in owner.flow_run.book.workers:
+        owner.note_delivery()
+    raise RunCancellation(owner.id, owner.cancel_reason or "user")
 
 
-def _is_safe(owner: Life, frame: FrameType | None, *, flows: int) -> bool:
+def _reach(owner: Life) -> int:
+    """Count how many lives, from `owner` outwards, a cancel will pass through."""
+    depth = reach = 0
+    life: Life | None = owner
+    while life is not None:
+        depth += 1
+        if life.cancel_reason is not None:
+            reach = depth
+        life = life.caller
+    return reach
+
+
+def _is_safe(owner: Life, frame: FrameType | None, *, lives: int) -> bool:
     grace = owner.flow_run.options.cancel_grace_seconds
     patient = owner.cancel_reason is not None and time.time() - owner.asked_at >= grace
-    return is_safe(frame, _entries, flows, packages=patient)
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs on this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    return is_safe(frame, _entries, lives, packages=patient)
 
 
 def sleep(seconds: float) -> None:
     """Sleep like `time.sleep`; in a run a cancel or a pause takes hold meanwhile."""
     owner = current.get()
-    loop = None if owner is None else running_loop()
-    foreign = loop is not None and not getattr(loop, "parks", False)
+    loop = None if owner is None else loop_of(owner)
+    foreign = loop is not None and not hasattr(loop, "held")
     if owner is None or foreign or not isinstance(seconds, int | float) or not seconds > 0:
         real_sleep(seconds)
         return

@@ -6,10 +6,36 @@ else routes. asyncio tasks inherit it by themselves; `capture` hands it to
 threads and pool workers that a run starts.
 """
 
+from __future__ import annotations
+
+import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
 
-current: ContextVar["Life | None"] = ContextVar("jupyter_flows.current", default=None)
+current: ContextVar[Life | None] = ContextVar("jupyter_flows.current", default=None)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs on this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def loop_of(owner: Life) -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs the code of `owner`, or None if a thread of its own does.
+
+    A loop may run on this thread and yet not be its: a notebook's, for a sync flow
+    that a cell calls in the foreground and waits for.
+    """
+    loop = running_loop()
+    life: Life | None = owner if loop is not None else None
+    while life is not None:
+        if life.root is not None and life.root.loop is loop:
+            return loop
+        life = life.caller
+    return None

@@ -115,7 +115,9 @@ class LineWriter:
                 message = _settled(message)
             self._log.add(self._level, self._source, message)
         elif "\n" not in text and "\r" not in text:
-            parts[ident] = parts[ident] + text if ident in parts else text
+            part = parts.pop(ident, "")
+            part += text  # in place, as nothing else refers to it
+            parts[ident] = part
         else:
             self._write_mixed(ident, text)
 
@@ -136,6 +138,10 @@ class LineWriter:
         if ident in self._parts:
             self._live.add(ident)
 
+    def end_line(self) -> None:
+        """Make a line of what this thread has written without a newline."""
+        self._end_line(get_ident())
+
     def live(self) -> Iterator[tuple[str, str]]:
         """Yield the unfinished lines that are to be seen, as (source, text)."""
         for ident in list(self._live):
@@ -146,10 +152,13 @@ class LineWriter:
     def close(self) -> None:
         """Make lines of what has no newline: the run has ended."""
         for ident in list(self._parts):
-            text = _settled(self._parts.pop(ident, ""))
-            self._live.discard(ident)
-            if text:
-                self._log.add(self._level, self._source, text)
+            self._end_line(ident)
+
+    def _end_line(self, ident: int) -> None:
+        text = _settled(self._parts.pop(ident, ""))
+        self._live.discard(ident)
+        if text:
+            self._log.add(self._level, self._source, text)
 
 
 def _pending(text: str) -> str:

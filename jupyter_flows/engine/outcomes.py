@@ -16,47 +16,51 @@ Pure: no threads, no clocks.
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from jupyter_flows.engine.life import Life
 from jupyter_flows.errors import CancelledRun, RunCancellation
 from jupyter_flows.states import Cancelled, Completed, Crashed, Failed, State, StateType
 
 
-@runtime_checkable
-class HasState(Protocol):
-    """A future: something whose run can be waited for."""
+class ResultToCome:
+    """The base of what stands for a run whose result is to come: of futures."""
 
-    @property
-    def state(self) -> State: ...
-
-    def wait(self, timeout: float | None = None) -> Any: ...
+    life: Life
 
 
 def state_of_value(value: Any) -> State:
-    """Return the state that a returned value means."""
-    if isinstance(value, State):
-        return value
-    if value is None or isinstance(value, str | int | float):
+    """Return the state that a returned value means; what it stands for has ended."""
+    parts = _parts(value)
+    if not parts:
         return Completed(data=value)
-    states = _states_in(value)
-    if not states:
-        return Completed(data=value)
-    if isinstance(value, HasState):
-        return states[0]
-    return _aggregate(states, value)
+    states = [part if isinstance(part, State) else part.state for part in parts]
+    if any(not state.is_final() for state in states):
+        return Failed("It returned the state of a run that has not ended.", data=None)
+    if isinstance(value, list | tuple | set | frozenset):
+        return _aggregate(states, value)
+    return states[0]
 
 
-def _states_in(value: Any) -> list[State]:
-    if isinstance(value, State):
+def lives_in(value: Any) -> list[Life]:
+    """Return the runs that a returned value stands for, which it means to wait for."""
+    return [part for part in _parts(value) if isinstance(part, Life)]
+
+
+def _parts(value: Any) -> list[State | Life]:
+    """Return the states and runs that a value is, or consists of; none if of anything else."""
+    if isinstance(value, State | Life):
         return [value]
-    if isinstance(value, HasState):
-        value.wait()
-        return [value.state]
-    if isinstance(value, list | tuple | set | frozenset) and value:
-        states = [_states_in(each) for each in value]
-        if all(states):
-            return [state for each in states for state in each]
+    if isinstance(value, ResultToCome):
+        return [value.life]
+    if isinstance(value, list | tuple | set | frozenset):
+        parts: list[State | Life] = []
+        for each in value:
+            found = _parts(each)
+            if not found:
+                return []
+            parts += found
+        return parts
     return []
 
 

@@ -88,7 +88,7 @@ class RunOutputs:
                 self._clear_if_pending()
 
     def since(self, change: int, most: int) -> tuple[list[Output], list[int]]:
-        """Return what changed after `change`, oldest first, and the numbers of all outputs."""
+        """Return what changed after `change`, oldest first, and the numbers of all there are."""
         with self._lock:
             changed = sorted(
                 (each for each in self._outputs.values() if each.change > change),

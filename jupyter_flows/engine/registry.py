@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import OrderedDict
+from itertools import islice
 
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import AmbiguousRun, UnknownRun
 
 KEPT = 500  # ended runs in memory: with a short log each some 2 MB
+KEPT_WHOLE = 20  # of these, runs with all of their log that was in memory
 
 _lock = allocate_lock()
 _active: dict[str, FlowRun] = {}
@@ -35,8 +37,11 @@ def _move(run: FlowRun) -> None:
         if _active.pop(run.id, None) is None:
             return
         _ended[run.id] = run
+        whole = list(islice(reversed(_ended.values()), KEPT_WHOLE, KEPT_WHOLE + 1))
         while len(_ended) > KEPT:
             _ended.popitem(last=False)
+    for older in whole:
+        older.log.shrink()
 
 
 def active() -> list[FlowRun]:

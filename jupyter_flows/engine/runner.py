@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from _thread import allocate_lock
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life
-from jupyter_flows.engine.loops import Root
-from jupyter_flows.engine.outcomes import state_of_error, state_of_value
-from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
+from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
+from jupyter_flows.engine.runs import Submitted, ended
 from jupyter_flows.engine.timers import Alarm, ring
 from jupyter_flows.states import State, StateType
 
@@ -54,75 +55,104 @@ class Plan:
 
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
-    run = life.flow_run
     if not life.begin():
+        end(life, life.cancelled_state())
         return
     token = current.set(life)
-    checkpoints.enter_worker()
+    enter = enter_flow if life is life.flow_run else enter_task
     try:
         while True:
             timeout = _start_timeout(life, plan)
             try:
                 if life.pending:
                     checkpoints.heed(life, forced=True)
-                enter = enter_flow if life is run else enter_task
-                state = state_of_value(enter(plan.body))
+                value = enter(plan.body)
+                for each in lives_in(value):
+                    checkpoints.wait_as_worker((each,), None)
+                state = state_of_value(value)
             except BaseException as error:
                 state = state_of_error(life, error)
             finally:
                 if timeout is not None:
                     timeout.cancel()
-            if life is run and run.submitted is not None:
-                run.submitted.join(run)
+            tasks = _leave_body(life, state)
+            if tasks is not None and tasks.join():
+                life.note_delivery()
             delay = settle(life, state, plan)
             if delay is None:
                 return
-            life.say_retry(state.message)
             life.sleep(delay)
             if not life.begin():
+                end(life, life.cancelled_state())
                 return
+    except BaseException as error:  # an interrupt that came between the body and its end
+        end(life, state_of_error(life, error))
     finally:
-        checkpoints.leave_worker()
         current.reset(token)
 
 
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
-    run = life.flow_run
     if not life.begin():
+        end(life, life.cancelled_state())
         return
     token = current.set(life)
-    checkpoints.enter_worker()
-    root = Root(life)
-    if isinstance(life, FlowRun):
-        life.executor.attach(root)
+    enter = enter_flow_async if life is life.flow_run else enter_task_async
+    life.root = root = Root(life)
     try:
         while True:
             timeout = _start_timeout(life, plan)
             try:
-                if life.pending:
-                    root.interrupt()
-                enter = enter_flow_async if life is run else enter_task_async
                 with root:
-                    state = state_of_value(await enter(plan.body))
+                    if life.pending:
+                        await root.begin()
+                    value = await enter(plan.body)
+                    for each in lives_in(value):
+                        await ended(each)
+                    state = state_of_value(value)
+            except GeneratorExit:  # nobody will run this coroutine any more: no more awaits
+                raise
             except BaseException as error:
                 state = state_of_error(life, error)
             finally:
                 if timeout is not None:
                     timeout.cancel()
             root.settle()
-            if life is run and run.submitted is not None:
-                await run.submitted.join_async()
+            tasks = _leave_body(life, state)
+            if tasks is not None and await tasks.join_async():
+                life.note_delivery()
             delay = settle(life, state, plan)
             if delay is None:
                 return
-            life.say_retry(state.message)
             await root.sleep(delay)
             if not life.begin():
+                end(life, life.cancelled_state())
                 return
+    except BaseException as error:  # a cancel by others that came between the body and its end
+        end(life, state_of_error(life, error))
     finally:
-        checkpoints.leave_worker()
+        life.root = None
         current.reset(token)
+
+
+def run_on_own_loop(life: Life, plan: Plan) -> None:
+    """Run an async body to its end on an event loop that is made for it, on this thread."""
+    try:
+        with asyncio.Runner(loop_factory=lambda: RunLoop(life)) as runner:
+            runner.run(run_async(life, plan))
+    except (KeyboardInterrupt, SystemExit):
+        pass  # raised in a task beside the body; closing the loop has ended the body too
+
+
+def _leave_body(life: Life, state: State) -> Submitted | None:
+    """Return the submitted tasks to wait for: those of a flow that has left its body."""
+    run = life.flow_run
+    if life is not run or run.submitted is None:
+        return None
+    if state.type is StateType.CRASHED:
+        for child in list(run.active):
+            child.ask_cancel("parent")
+    return run.submitted
 
 
 def settle(life: Life, state: State, plan: Plan) -> float | None:
@@ -132,13 +162,24 @@ def settle(life: Life, state: State, plan: Plan) -> float | None:
     """
     if life.delivered:
         state = life.cancelled_state()
-    stoppable = life.cancel_reason in (None, "timeout")
-    if state.type is StateType.FAILED and stoppable and life.attempt <= life.retries:
-        life.withdraw_timeout()
-        return plan.delay(life.attempt)
-    if state.type is StateType.COMPLETED and plan.on_completed is not None:
+    if state.type is StateType.FAILED and life.attempt <= life.retries:
         try:
-            plan.on_completed(state.data)
+            delay = plan.delay(life.attempt)
+        except Exception as error:
+            state = state_of_error(life, error)
+        else:
+            if life.try_again(state.message):
+                return delay
+    end(life, state, plan.on_completed)
+    return None
+
+
+def end(life: Life, state: State, on_completed: Callable[[Any], None] | None = None) -> None:
+    """Take the last state, which `state` is unless a cancel was delivered. Harmless when taken."""
+    state = life.decide(state)
+    if state.type is StateType.COMPLETED and on_completed is not None:
+        try:
+            on_completed(state.data)
         except Exception as error:
             state = state_of_error(life, error)
     life.close(state)
@@ -146,7 +187,6 @@ def settle(life: Life, state: State, plan: Plan) -> float | None:
     if life.parent is not None:
         life.parent.active.discard(life)
     life.announce()
-    return None
 
 
 def reraise(life: Life) -> Any:
@@ -158,30 +198,38 @@ def reraise(life: Life) -> Any:
         raise state.data
     caller = life.caller
     if caller is not None and caller.cancel_reason is not None:
-        if caller.delivered and caller.root is not None and caller.root is life.root:
+        if caller.delivered and is_same_task(caller, life):
             raise asyncio.CancelledError(caller.cancel_reason)
         checkpoints.raise_if_due(caller, sys._getframe(1), forced=False)
     return state.result()
 
 
 class _Timeout:
-    """Cancels an attempt that takes too long on its run's clock."""
+    """Cancels an attempt that takes too long on its run's clock, and never a later one."""
 
-    __slots__ = ("_alarm", "_deadline", "_life")
+    __slots__ = ("_alarm", "_deadline", "_life", "_lock", "_over")
 
     def __init__(self, life: Life, seconds: float) -> None:
         self._life = life
+        self._lock = allocate_lock()
+        self._over = False
         self._deadline = life.flow_run.clock() + seconds
         self._alarm: Alarm = ring(seconds, self._look)
 
     def _look(self) -> None:
-        left = self._deadline - self._life.flow_run.clock()
-        if left <= 0:
-            self._life.ask_cancel("timeout")
-        else:  # the run was paused meanwhile
-            self._alarm = ring(max(left, _LEAST_WAIT), self._look)
+        with self._lock:
+            left = self._deadline - self._life.flow_run.clock()
+            if self._over:
+                return
+            if left <= 0:
+                self._life.ask_cancel("timeout")
+            else:  # the run was paused meanwhile
+                self._alarm = ring(max(left, _LEAST_WAIT), self._look)
 
     def cancel(self) -> None:
+        """The attempt is over."""
+        with self._lock:
+            self._over = True
         self._alarm.cancel()
 
 
@@ -198,6 +246,7 @@ def enter_flow(body: Callable[[], Any]) -> Any:
     return body()
 
 
+@checkpoints.entry
 def enter_task(body: Callable[[], Any]) -> Any:
     """Call the body of a task."""
     return body()
@@ -209,6 +258,7 @@ async def enter_flow_async(body: Callable[[], Awaitable[Any]]) -> Any:
     return await body()
 
 
+@checkpoints.entry
 async def enter_task_async(body: Callable[[], Awaitable[Any]]) -> Any:
     """Await the body of a task."""
     return await body()

@@ -51,7 +51,7 @@ _unsafe: "WeakKeyDictionary[CodeType, frozenset[int]]" = WeakKeyDictionary()
 def is_safe(
     frame: FrameType | None,
     entries: Container[CodeType],
-    flows: int = 1,
+    lives: int = 1,
     *,
     packages: bool = True,
 ) -> bool:
@@ -59,8 +59,8 @@ def is_safe(
 
     Args:
         frame: the top of the stack.
-        entries: the code objects of the engine's functions that enter a flow's body.
-        flows: how many such frames belong to what is to be stopped; frames
+        entries: the code objects of the engine's functions that enter a body.
+        lives: how many such frames belong to what is to be stopped; frames
             beyond the last are not looked at.
         packages: whether the topmost frame may be one of an installed package.
     """
@@ -68,8 +68,8 @@ def is_safe(
     while frame is not None:
         code = frame.f_code
         if code in entries:
-            flows -= 1
-            if not flows:
+            lives -= 1
+            if not lives:
                 return True
         elif not is_engine_module(frame.f_globals.get("__name__")):
             if top:

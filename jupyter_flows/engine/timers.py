@@ -13,8 +13,11 @@ Guarantees:
 import heapq
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from itertools import count
 from time import monotonic
+
+from jupyter_flows.engine.threads import EngineThread
 
 
 class Alarm:
@@ -42,9 +45,7 @@ class _Timer:
         with self._changed:
             heapq.heappush(self._heap, (alarm.when, next(self._order), alarm))
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._run, name="jupyter_flows timer", daemon=True
-                )
+                self._thread = EngineThread("jupyter_flows timer", self._run, context=Context())
                 self._thread.start()
             elif self._heap[0][2] is alarm:
                 self._changed.notify()

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
+from weakref import WeakSet
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -68,6 +69,7 @@ class Views:
     def __init__(self, shell: InteractiveShell, make_widget: MakeWidget) -> None:
         self._shell = shell
         self._make_widget = make_widget
+        self._stale: WeakSet[FlowRun] = WeakSet()  # shown, and not yet as they ended
 
     def bundle(self, run: FlowRun) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return data and metadata of a run, as IPython's formatters do."""
@@ -80,11 +82,19 @@ class Views:
     def show(self, run: FlowRun) -> None:
         """Show a run in the cell that is being run."""
         data, metadata = self.bundle(run)
+        self._stale.add(run)
         self._publish(run, data, metadata)
 
     def update(self, run: FlowRun) -> None:
         """Bring up to date what `show` showed, for front ends that save it."""
+        if run.state_is_final():
+            self._stale.discard(run)
         self._publish(run, data_of(run), metadata_of(run), update=True)
+
+    def update_all(self) -> None:
+        """Bring up to date all runs that were shown before they had ended."""
+        for run in list(self._stale):
+            self.update(run)
 
     def _publish(self, run: FlowRun, *bundle: dict[str, Any], **options: Any) -> None:
         publisher: Any = self._shell.display_pub

@@ -174,17 +174,35 @@ class FlowMagics:
         options = FLOWS.read(line)
         magic = f"%flows {options.action}"
         with _refusals(magic):
-            getattr(self, f"_{options.action}")(magic, options)
+            found = self._find(magic, options)
+            match options.action:
+                case "list":
+                    print(table(found))
+                case "show":
+                    for run in found:
+                        self._views.show(run)
+                case "logs":
+                    for run in found:
+                        print("".join(f"{entry.message}\n" for entry in run.logs), end="")
+                case "cancel":
+                    for run in found:
+                        run.cancel()
+                case "pause":
+                    for run in found:
+                        run.pause()
+                case "resume":
+                    for run in found:
+                        run.resume()
+        if options.action == "wait":
+            self._wait(found, options.timeout)
 
-    def _find(
-        self, magic: str, options: argparse.Namespace, *, all_by_default: bool = False
-    ) -> list[FlowRun]:
+    def _find(self, magic: str, options: argparse.Namespace) -> list[FlowRun]:
         filters = bool(options.state or options.name or options.tag or options.all)
         if options.ids and filters:
             raise UsageError(f"{magic}: give ids or filters, not both.")
         if options.ids:
             return [all_runs.get(each) for each in options.ids]
-        if not (filters or all_by_default):
+        if not filters and options.action not in ("list", "wait"):
             raise UsageError(f"{magic}: say which runs: ids, a filter, or --all.")
         found = all_runs.list(
             state=options.state, name=options.name, tag=options.tag, limit=_ALL_RUNS
@@ -192,27 +210,14 @@ class FlowMagics:
         only_active = options.all or options.action not in ("list", "show", "logs")
         return [run for run in found if not (only_active and run.state_is_final())]
 
-    def _list(self, magic: str, options: argparse.Namespace) -> None:
-        print(table(self._find(magic, options, all_by_default=True)))
-
-    def _show(self, magic: str, options: argparse.Namespace) -> None:
-        for run in self._find(magic, options):
-            self._views.show(run)
-
-    def _logs(self, magic: str, options: argparse.Namespace) -> None:
-        for run in self._find(magic, options):
-            for entry in run.logs:
-                print(entry.message)
-
-    def _wait(self, magic: str, options: argparse.Namespace) -> None:
+    def _wait(self, found: list[FlowRun], timeout: float | None) -> None:
         __tracebackhide__ = True
-        found = self._find(magic, options, all_by_default=True)
         try:
-            left = barrier.wait_for(found, options.timeout)
+            left = barrier.wait_for(found, timeout)
             if left:
                 raise UsageError(
-                    f"{magic}: {len(left)} of {len(found)} runs have not ended within "
-                    f"{options.timeout:g} s; they go on."
+                    f"%flows wait: {len(left)} of {len(found)} runs have not ended within "
+                    f"{timeout:g} s; they go on."
                 )
             for run in found:
                 barrier.fail_with(run)
@@ -220,20 +225,7 @@ class FlowMagics:
             tracebacks.hide_magic(self._shell, error)
             raise
         finally:
-            for run in found:
-                self._views.update(run)
-
-    def _cancel(self, magic: str, options: argparse.Namespace) -> None:
-        for run in self._find(magic, options):
-            run.cancel()
-
-    def _pause(self, magic: str, options: argparse.Namespace) -> None:
-        for run in self._find(magic, options):
-            run.pause()
-
-    def _resume(self, magic: str, options: argparse.Namespace) -> None:
-        for run in self._find(magic, options):
-            run.resume()
+            self._views.update_all()
 
 
 _ALL_RUNS = 1_000_000

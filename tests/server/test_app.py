@@ -37,7 +37,7 @@ def test_openapi_arguments() -> None:
     """The OpenAPI file describes the fields of the records and the states."""
     schemas = API["components"]["schemas"]
     assert list(schemas["Run"]["properties"]) == list(RunRecord.__dataclass_fields__)
-    assert list(schemas["Task"]["properties"]) == list(TaskRecord.__dataclass_fields__)
+    assert list(schemas["Task"]["properties"]) == list(TaskRecord._fields)
     assert schemas["StateType"]["enum"] == list(StateType)
 
 

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from typing import Any, ClassVar
 
 from jupyter_flows.engine.executors.contract import Executor
-from jupyter_flows.engine.loops import Root, driven
+from jupyter_flows.engine.loops import driven
 from jupyter_flows.engine.runner import Plan, run_async
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import NoSuchWorker
@@ -27,9 +27,6 @@ class _CallersLoopExecutor(Executor):
     kind: ClassVar[str] = "main"
     runs_async: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        self._root: Root | None = None
-
     def _drive(self, run: FlowRun, plan: Plan) -> Plan:
         body = plan.body
 
@@ -37,13 +34,6 @@ class _CallersLoopExecutor(Executor):
             return await driven(body(), run)
 
         return plan.with_body(hold_between_awaits)
-
-    def attach(self, root: Root) -> None:
-        self._root = root
-
-    def interrupt(self, run: FlowRun) -> None:
-        if self._root is not None:
-            self._root.interrupt()
 
 
 class MainExecutor(_CallersLoopExecutor):

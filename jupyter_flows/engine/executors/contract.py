@@ -11,7 +11,6 @@ Who calls what:
 - `interrupt`: by any thread, any number of times, also before the body begins
   and after it ended; never blocks. What is asked is read from the run: a cancel
   (`cancel_reason`), a hold or its end (`book.hold`).
-- `attach`: by the runner, on the worker, when the body of an async run begins.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from jupyter_flows.engine.loops import Root
     from jupyter_flows.engine.runner import Plan
     from jupyter_flows.engine.runs import FlowRun
 
@@ -47,10 +45,7 @@ class Executor(ABC):
     def interrupt(self, run: FlowRun) -> None:
         """Let the worker know that something is asked of the run.
 
-        Threads that wait in the engine have been woken already.
+        Threads that wait in the engine, and event loops that run its bodies, are
+        told by the run itself.
         """
-        return
-
-    def attach(self, root: Root) -> None:
-        """Take note of the asyncio task that runs the body."""
         return

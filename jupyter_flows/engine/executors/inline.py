@@ -21,8 +21,8 @@ class InlineExecutor(Executor):
 
     def launch(self, run: FlowRun, plan: Plan) -> None:
         """Run the plan to its end."""
-        run.count_worker(+1)
+        run.start_worker()
         try:
             run_sync(run, plan)
         finally:
-            run.count_worker(-1)
+            run.end_worker()

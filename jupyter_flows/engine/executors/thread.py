@@ -25,8 +25,8 @@ class ThreadExecutor(Executor):
 
 
 def _run(run: FlowRun, plan: Plan) -> None:
-    run.count_worker(+1)
+    run.start_worker()
     try:
         run_sync(run, plan)
     finally:
-        run.count_worker(-1)
+        run.end_worker()
