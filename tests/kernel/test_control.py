@@ -1,0 +1,93 @@
+"""What the control protocol answers about runs: logs, tasks, moves, outputs."""
+
+from typing import Any
+
+import pytest
+
+from jupyter_flows.messages import MAX_LINE_CHARACTERS, MAX_LINES
+
+COUNT = 45_000  # more than stay in memory
+
+
+@pytest.fixture(scope="module")
+def long_run(flows: Any) -> str:
+    """The id of a run whose first lines have left memory."""
+    flows.run(f"%%flow long --no-view --wait\nfor i in range({COUNT}): print(i)")
+    return str(flows.latest())
+
+
+def test_logs_come_in_pages_also_those_that_left_memory(flows: Any, long_run: str) -> None:
+    """Every line of a long run can be read, page by page, from memory or the store."""
+    assert flows.control("show", run=long_run)["run"]["log_first"] > 0
+    lines: list[Any] = []
+    while len(lines) < COUNT:
+        page = flows.control("logs", run=long_run, start=len(lines))
+        assert 0 < len(page["lines"]) <= MAX_LINES
+        assert (page["first"], page["count"]) == (0, COUNT)
+        lines += page["lines"]
+    assert [(number, text) for number, _, _, _, text in lines] == [
+        (i, str(i)) for i in range(COUNT)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"),
+    [(10, 12, ["10", "11"]), (COUNT - 1, COUNT + 9, [str(COUNT - 1)]), (COUNT, COUNT + 9, [])],
+)
+def test_logs_are_read_by_range(
+    flows: Any, long_run: str, start: int, stop: int, expected: list[str]
+) -> None:
+    """A range gives the lines from its start to before its stop, as far as there are any."""
+    page = flows.control("logs", run=long_run, start=start, stop=stop)
+    assert [line[4] for line in page["lines"]] == expected
+
+
+def test_an_over_long_line_says_what_it_cut(flows: Any) -> None:
+    """A line that is too long to travel is cut, and says by how much."""
+    flows.run(f"%%flow wide --no-view --wait --no-wait\nprint('x' * {MAX_LINE_CHARACTERS + 1234})")
+    run = flows.latest()
+    flows.until(run, "COMPLETED")
+    (line,) = flows.lines(run)
+    assert line.startswith("x" * MAX_LINE_CHARACTERS)
+    assert line.endswith("… (1,234 more characters)")
+
+
+def test_a_reply_of_wide_lines_stays_small(flows: Any) -> None:
+    """A page of very long lines is ended early, and the rest can be asked for."""
+    flows.run("%%flow wider --no-view\nfor i in range(500): print('x' * 15_000)")
+    run = flows.latest()
+    flows.until(run, "COMPLETED")
+    page = flows.control("logs", run=run)["lines"]
+    assert sum(len(line[4]) for line in page) <= 2_000_000
+    assert flows.control("logs", run=run, start=len(page))["lines"][0][0] == len(page)
+
+
+def test_tasks_and_moves_are_told(flows: Any) -> None:
+    """A run's tasks and every one of its moves, with times and causes, can be read."""
+    flows.run(
+        "%%flow steps --no-view\nfrom jupyter_flows import task\n@task\ndef step(n): return n\n"
+        "[step(n) for n in range(3)]"
+    )
+    run = flows.latest()
+    flows.until(run, "COMPLETED")
+    tasks = flows.control("tasks", run=run)["tasks"]
+    assert [task["name"] for task in tasks] == ["step-0", "step-1", "step-2"]
+    assert [
+        task["number"] for task in flows.control("tasks", run=run, start=1, stop=2)["tasks"]
+    ] == [1]
+    moves = flows.control("transitions", run=run)["transitions"]
+    assert [move["type"] for move in moves] == ["PENDING", "RUNNING", "COMPLETED"]
+    assert sorted(move["time"] for move in moves) == [move["time"] for move in moves]
+
+
+def test_a_run_of_another_kernel_is_shown_from_the_store(flows: Any, long_run: str) -> None:
+    """What is no longer in memory is answered from the store, and cannot be acted upon."""
+    flows.run(
+        f"from jupyter_flows.engine import registry\nforgotten = registry._ended.pop({long_run!r})"
+    )
+    assert flows.control("show", run=long_run)["run"]["state_type"] == "COMPLETED"
+    assert flows.control("logs", run=long_run, start=5, stop=6)["lines"][0][4] == "5"
+    assert len(flows.control("transitions", run=long_run)["transitions"]) == 3
+    assert flows.control("tasks", run=long_run)["tasks"] == []
+    assert flows.ask({"protocol": 1, "action": "cancel", "run": long_run})["ename"] == "UnknownRun"
+    flows.run(f"registry._ended[{long_run!r}] = forgotten")
