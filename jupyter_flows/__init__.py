@@ -49,10 +49,6 @@ def unload_ipython_extension(shell: Any) -> None:
     unload(shell)
 
 
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "jupyter_flows.server.app"}]
-
-
 def _jupyter_labextension_paths() -> list[dict[str, str]]:
     return [{"src": "labextension", "dest": "jupyter-flows"}]
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from jupyter_flows.config import WAIT_VARIABLE
 from jupyter_flows.history.store import Store
@@ -35,7 +36,7 @@ def _run(path: Path) -> int:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     print(f"{path}: running", flush=True)
     begun = time.monotonic()
     failure = ""
