@@ -20,7 +20,7 @@ class FlowsConfig(SingletonConfigurable):
         help="The worker of a cell: async when it awaits at top level, else thread, if not set.",
     ).tag(config=True)
     timeout = Float(
-        None, allow_none=True, help="Seconds until a run has failed for taking too long."
+        None, allow_none=True, min=0.0, help="Seconds until a run has failed for taking too long."
     ).tag(config=True)
     retries = Int(0, min=0, help="How many attempts may follow a failed one.").tag(config=True)
     retry_delay = Float(0.0, min=0.0, help="Seconds before each of them.").tag(config=True)

@@ -1,4 +1,4 @@
-"""Runs as a table of text."""
+"""Runs as a table of text: a line each, and nothing in it that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jupyter_flows.engine.runs import FlowRun
 
+_NAME_WIDTH = 40
 _COLUMNS = ("id", "name", "state", "elapsed", "worker", "lines")
 
 
@@ -29,5 +30,6 @@ def _row(run: FlowRun) -> tuple[str, ...]:
         until = record.ended or record.paused_since or time.time()
         seconds = max(until - record.started - record.paused_seconds, 0.0)
         elapsed = f"{seconds:.1f} s"
-    name = record.name if len(record.name) <= 40 else record.name[:39] + "…"
+    name = "".join(each if each.isprintable() else "�" for each in record.name)
+    name = name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
     return record.id[:8], name, record.state_name, elapsed, record.on, f"{record.log_count:,}"
