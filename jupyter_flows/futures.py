@@ -76,21 +76,20 @@ class Future(ResultToCome, Generic[R]):
 
 
 class SubmittedTasks:
-    """The submitted tasks of one run that have not ended, and the threads they are on."""
+    """The tasks that one run has submitted, and the threads they are on."""
 
     def __init__(self, run: FlowRun) -> None:
         self._run = run
         self._threads = TaskThreads(f"flow {run.name}")
-        self._active: set[TaskRun] = set()
+        self._task_runs: list[TaskRun] = []  # of this attempt
 
     def submit(self, task_run: TaskRun, plan: Plan, *, is_async: bool) -> None:
         """Run a task on a thread of its own."""
         work = run_on_own_loop if is_async else run_sync
-        self._active.add(task_run)
+        self._task_runs.append(task_run)
         try:
             self._threads.submit(copy_context(), lambda: self._run_task(work, task_run, plan))
         except BaseException as error:
-            self._active.discard(task_run)
             end(task_run, Crashed(f"No thread could be started for it: {error}", data=error))
             raise
 
@@ -102,37 +101,39 @@ class SubmittedTasks:
         try:
             work(task_run, plan)
         finally:
-            self._active.discard(task_run)
             for run in self._run.chain:
                 run.end_worker()
 
     def join(self) -> bool:
-        """Wait for all of them, on a thread of the run.
+        """Wait for all of them, on a thread of the run, and let the threads end.
 
         Returns:
-            Whether a cancel was delivered into one of them.
+            Whether a cancel of the run was delivered into one of them.
         """
-        delivered = False
         while left := self._left():
             for task_run in left:
-                wait_in_run(self._run, task_run.state_is_final, task_run.on_done, heed=lambda: None)
-                delivered |= task_run.delivered
-        self._threads.close()
-        return delivered
+                wait_in_run(self._run, task_run.state_is_final, task_run.on_done, heed=_pass)
+        return self._joined()
 
     async def join_async(self) -> bool:
         """Do what `join` does, without blocking the event loop."""
-        delivered = False
         while left := self._left():
             for task_run in left:
                 await ended(task_run)
-                delivered |= task_run.delivered
-        self._threads.close()
-        return delivered
+        return self._joined()
 
     def _left(self) -> list[TaskRun]:
-        """Return those that have not ended; what they submit is added before they do."""
-        return [task_run for task_run in list(self._active) if not task_run.state_is_final()]
+        """Return those that have not ended; what they submit is added before they have."""
+        return [task_run for task_run in list(self._task_runs) if not task_run.state_is_final()]
+
+    def _joined(self) -> bool:
+        self._threads.close()
+        joined, self._task_runs = self._task_runs, []
+        return any(task_run.delivered and task_run.cancel_reason == "parent" for task_run in joined)
+
+
+def _pass() -> None:
+    """Wait on, whatever is asked: it is the tasks that are asked too."""
 
 
 def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:

@@ -326,4 +326,4 @@ def _pass() -> None:
 
 def as_transition(state: State) -> Transition:
     """Describe a state as the record of a move."""
-    return Transition(state.time, state.type, state.name, state.message)
+    return Transition(time=state.time, type=state.type, name=state.name, message=state.message)

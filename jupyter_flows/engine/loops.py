@@ -166,8 +166,7 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     is parked as far as the run is concerned, since it will not be let go on.
     """
     loop = asyncio.get_running_loop()
-    coroutine: Any = awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
-    book = run.book
+    coroutine: Any = awaitable.__await__()
     value: Any = None
     error: BaseException | None = None
     while True:
@@ -199,8 +198,6 @@ def hold_between_awaits(
     loop = asyncio.get_running_loop()
     if isinstance(loop, RunLoop) and loop.life.flow_run is run:
         return body  # the loop does
-    if run.root is not None and run.root.task is asyncio.current_task():
-        return body  # the run's own body is held, and this within it
 
     async def held_body() -> Any:
         return await driven(body(), run)

@@ -42,7 +42,7 @@ class Wakeable(Protocol):
 class Book:
     """Which threads work for a run, and which of them are parked."""
 
-    __slots__ = ("executing", "hold", "parked", "waiters", "workers")
+    __slots__ = ("hold", "parked", "waiters", "workers")
 
     def __init__(self) -> None:
         self.hold = False  # a pause is asked

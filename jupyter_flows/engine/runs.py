@@ -629,18 +629,18 @@ def _task_record(
 ) -> TaskRecord:
     state = life.state
     return TaskRecord(
-        number,
-        parent.number if isinstance(parent, TaskRun) else None,
-        life.name,
-        subflow,
-        state.type,
-        state.name,
-        state.message,
-        life.created,
-        life.started,
-        life.ended,
-        life.attempt,
-        tuple([as_transition(each) for each in life.states]),
+        number=number,
+        parent=parent.number if isinstance(parent, TaskRun) else None,
+        name=life.name,
+        flow_run=subflow,
+        state_type=state.type,
+        state_name=state.name,
+        state_message=state.message,
+        created=life.created,
+        started=life.started,
+        ended=life.ended,
+        attempt=life.attempt,
+        transitions=tuple(life.transitions()),
     )
 
 
