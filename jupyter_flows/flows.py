@@ -16,7 +16,7 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
-from jupyter_flows.engine.runner import Plan, reraise
+from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun, Options
 from jupyter_flows.futures import resolve
 from jupyter_flows.parameters import Parameters
@@ -149,8 +149,7 @@ class Flow(Generic[P, R]):
         try:
             run.executor.launch(run, self._plan(run, arguments, on_completed))
         except BaseException as error:
-            run.move(Crashed(f"Its worker could not be started: {error}", data=error))
-            run.announce()
+            end(run, Crashed(f"Its worker could not be started: {error}", data=error))
             raise
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from functools import update_wrapper
-from itertools import count
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import checkpoints
@@ -65,7 +64,6 @@ class Task(Generic[P, R]):
             retry_delay_seconds=retry_delay_seconds,
             timeout_seconds=timeout_seconds,
         )
-        self._numbers = count()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task here and now; in a run, as a task run of it."""
@@ -164,8 +162,7 @@ class Task(Generic[P, R]):
 
     def _make_run(self, caller: Life) -> TaskRun:
         return TaskRun(
-            f"{self.name}-{next(self._numbers)}",
-            caller.flow_run,
+            self.name,
             parent=caller,
             log_prints=self.log_prints,
             retries=self.options.retries,

@@ -7,8 +7,9 @@ Guarantees:
 - What is asked (`cancel_reason`) is kept apart from what is (`state`). `pending`
   is true while a checkpoint has something to heed, and is the only thing that a
   checkpoint reads on its fast path.
-- `deliver` is called by the code's own thread only, as it raises. From then on
-  the run ends CANCELLED, whatever its code does.
+- Once a cancel is `delivered` into its code the run ends CANCELLED, whatever the
+  code does. Once its end is `decided`, a cancel comes too late to be delivered.
+  Both are said under the lock, so of the two one comes first.
 - The lock is never held while a callback, a listener or an executor is called.
   Callbacks of `on_done` run on the thread that made the last move; they must
   neither block nor raise.
@@ -16,14 +17,13 @@ Guarantees:
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import ports
-from jupyter_flows.errors import RunCancellation
+from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.records import Transition
 from jupyter_flows.states import (
     TERMINAL,
@@ -33,12 +33,14 @@ from jupyter_flows.states import (
     Retrying,
     Running,
     State,
+    StateType,
     TimedOut,
     check_move,
 )
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.logs import LineWriter
+    from jupyter_flows.engine.loops import Root
     from jupyter_flows.engine.runs import FlowRun
 
 REASONS = ("user", "timeout", "parent", "concurrency", "shutdown")
@@ -63,6 +65,7 @@ class Life:
         "attempt",
         "cancel_reason",
         "created",
+        "decided",
         "delivered",
         "ended",
         "flow_run",
@@ -90,7 +93,8 @@ class Life:
         self.cancel_reason: str | None = None
         self.asked_at = 0.0
         self.delivered = False
-        self.root: asyncio.Task[Any] | None = None  # what runs its body, if that is async
+        self.decided = False  # its code has stopped: only the last move is to come
+        self.root: Root | None = None  # what runs its body, if that is async
         self.active: set[Life] = set()  # task runs and subflows that have not ended
         self._lock = lock
         self._on_done: list[Callable[[], Any]] = []
@@ -116,8 +120,9 @@ class Life:
         raise NotImplementedError
 
     def _interrupt(self) -> None:
-        """Let its worker know of a new ask; any thread, without the lock."""
-        raise NotImplementedError
+        """Let the event loop that runs its code look at what is asked, if one does."""
+        if self.root is not None:
+            self.root.interrupt()
 
     @property
     def caller(self) -> Life | None:
@@ -155,9 +160,12 @@ class Life:
         """Tell listeners of a change, and those who wait for the end if it came. No lock held."""
         for listener in ports.listeners:
             listener(self)
-        if self.state.type in TERMINAL:
-            while self._on_done:
-                self._on_done.pop()()
+        while self._on_done and self.state.type in TERMINAL:
+            try:
+                callback = self._on_done.pop(0)
+            except IndexError:  # another thread has just told the last one
+                return
+            callback()
 
     def state_is_final(self) -> bool:
         """Whether it has ended."""
@@ -180,34 +188,61 @@ class Life:
     def begin(self) -> bool:
         """Start an attempt; return False if it is not to run, having ended or been cancelled."""
         with self._lock:
-            if self.state.type in TERMINAL:
+            if self.state.type in TERMINAL or self.cancel_reason is not None:
                 return False
-            if self.cancel_reason is not None:
-                self._move(self.cancelled_state())
-                begun = False
-            else:
-                self.attempt += 1
-                state = Running() if self.attempt == 1 else Retrying()
-                if self.started is None:
-                    self.started = state.time
-                self._move(state)
-                begun = True
+            self.attempt += 1
+            state = Running() if self.attempt == 1 else Retrying()
+            if self.started is None:
+                self.started = state.time
+            self._move(state)
         self.announce()
-        return begun
+        return True
 
-    def say_retry(self, message: str) -> None:
-        """Say that an attempt failed and the next is to come, unless a cancel was asked."""
+    def try_again(self, message: str) -> bool:
+        """Make ready for another attempt; return False if it was cancelled.
+
+        A timeout that ended an attempt is forgotten with it.
+        """
         with self._lock:
-            if self.cancel_reason is None:
-                self._move(AwaitingRetry(message))
+            if self.cancel_reason not in (None, "timeout"):
+                return False
+            self.cancel_reason = None
+            self.delivered = False
+            self._mark()
+            self._unpause()
+            self._move(AwaitingRetry(message))
         self.announce()
+        return True
+
+    def decide(self, state: State) -> State:
+        """Return the state to end in, now that its code has stopped and means `state`.
+
+        From here on its checkpoints pass, and asks come too late.
+        """
+        with self._lock:
+            self.decided = True
+            self._mark()
+            self._unpause()
+            return self.cancelled_state() if self.delivered else state
+
+    def _mark(self) -> None:
+        """Bring `pending` up to date, under the lock."""
+        asked = self.cancel_reason is not None or self.flow_run.book.hold
+        self.pending = asked and not self.decided
+
+    def _unpause(self) -> None:
+        """Go on, under the lock: a pause that comes as the code stops holds nothing."""
+        if self.state.type is StateType.PAUSED:
+            self._move(Running())
 
     def close(self, state: State) -> None:
         """Put in order what belongs to it: its code has stopped, and `state` is to be its last."""
 
     def sleep(self, seconds: float) -> None:
-        """Sleep on the run's clock; a cancel ends it, a pause makes it longer."""
-        raise NotImplementedError
+        """Sleep on a thread of the run; a cancel ends it, a pause makes it longer."""
+        wait_in_run(
+            self.flow_run, lambda: self.cancel_reason is not None, _nothing, seconds, heed=_pass
+        )
 
     # -- asks -------------------------------------------------------------------------
 
@@ -218,24 +253,35 @@ class Life:
             Whether this ask counts: False when it has ended, or was asked before,
             as the first reason stands. Only a timeout gives way to another reason.
         """
+        asked = self._ask(reason)
+        for life in asked:
+            life.announce()
+        interrupt_all(asked)  # once all are asked: one cancel passes through a whole loop
+        return bool(asked)
+
+    def _ask(self, reason: str) -> list[Life]:
+        """Take note of the ask, and return those that it is news to: this life and its children."""
         with self._lock:
-            if self.state.type in TERMINAL or self.cancel_reason not in (None, "timeout"):
-                return False
-            if self.cancel_reason == reason:
-                return False
+            if self.decided or self.state.type in TERMINAL:
+                return []
+            if self.cancel_reason not in (None, "timeout") or self.cancel_reason == reason:
+                return []
             self.cancel_reason = reason
             self.asked_at = time()
-            if self.attempt:
-                self.pending = True
+            children = list(self.active)
+            if not self.attempt:
+                self._move(self.cancelled_state())
+            else:
+                self._mark()
                 if reason != "timeout":  # which may be followed by another attempt
                     self._move(Cancelling(_SAYING[reason]))
-            else:
-                self._move(self.cancelled_state())
-        self.announce()
-        for child in list(self.active):
-            child.ask_cancel("parent")
-        self._interrupt()
-        return True
+        return [self, *(life for child in children for life in child._ask("parent"))]
+
+    def note_delivery(self) -> None:
+        """Take note that its code is told of the cancel, if that was asked and is not too late."""
+        with self._lock:
+            if self.cancel_reason is not None and not self.decided:
+                self.delivered = True
 
     def cancelled_state(self) -> State:
         """The state that the cancel asked for leads to."""
@@ -243,26 +289,16 @@ class Life:
             return TimedOut(_SAYING["timeout"], data=TimeoutError(_SAYING["timeout"]))
         return Cancelled(_SAYING[self.cancel_reason or "user"])
 
-    def withdraw_timeout(self) -> None:
-        """Forget a timeout that ended one attempt, so that the next can begin."""
-        with self._lock:
-            if self.cancel_reason == "timeout":
-                self.cancel_reason = None
-                self.pending = self.delivered = False
-
-    def deliver(self) -> RunCancellation:
-        """Take the cancel into the code: the caller raises what this returns."""
-        self.delivered = True
-        return RunCancellation(self.id, self.cancel_reason or "user")
-
     def adopt(self, child: Life) -> None:
         """Count a child in, so that a cancel reaches it.
 
         A child begun after the cancel was delivered is part of the cleanup, and
         is left to run.
         """
-        self.active.add(child)
-        if self.cancel_reason is not None and not self.delivered:
+        with self._lock:
+            self.active.add(child)
+            due = self.cancel_reason is not None and not self.delivered
+        if due:
             child.ask_cancel("parent")
 
     # -- for records ------------------------------------------------------------------
@@ -270,6 +306,22 @@ class Life:
     def transitions(self) -> list[Transition]:
         """Return every move with its time and cause."""
         return [as_transition(state) for state in list(self.states)]
+
+
+def interrupt_all(lives: Sequence[Life]) -> None:
+    """Let what runs the code of `lives` look at what is asked; any thread, no lock held."""
+    for life in lives:
+        life._interrupt()
+    for run in {life.flow_run for life in lives}:
+        run.book.wake()
+
+
+def _nothing(wake: Callable[[], None]) -> None:
+    """Only an ask wakes a sleeper."""
+
+
+def _pass() -> None:
+    return None
 
 
 def as_transition(state: State) -> Transition:

@@ -6,16 +6,21 @@ freezes its timeouts. On a loop that is not the run's own (the kernel's, or the
 caller's) nothing may block, so there the coroutine itself is driven: `driven`
 forwards what it awaits, and between two awaits holds it back.
 
+A cancel is one `cancel()` of an asyncio task. It passes through everything that
+the task awaits, other tasks included, and a second one would cancel the awaits
+of a cleanup. So what is asked of several bodies on one loop is delivered in one
+step of the loop, in which asyncio makes one of it (`_look`).
+
 Guarantees:
 
-- `RunLoop.park_while_held` runs on the loop's own thread only.
-- A `Root` may be interrupted from any thread. It cancels the root task exactly
-  once: `CancelledError` comes at the next await, and a cleanup may await again.
+- A `Root` may be interrupted from any thread; all else happens on the loop's own.
+- A body gets one `CancelledError`, at its next await, and a cleanup may await.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import types
 from collections.abc import Awaitable, Callable, Generator
 from time import monotonic
@@ -29,23 +34,35 @@ if TYPE_CHECKING:
 
 
 class RunLoop(asyncio.SelectorEventLoop):
-    """An event loop that belongs to one run, can be parked, and whose clock then stands still."""
+    """An event loop for the body of one life: it can be parked, and its clock then stands still."""
 
-    parks = True  # blocking this loop is how its run is paused
-
-    def __init__(self) -> None:
+    def __init__(self, life: Life) -> None:
         super().__init__()
-        self._shift = 0.0
+        self.life = life
+        self._lost = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether its run is to hold still: then it may be blocked."""
+        return self.life.flow_run.held
 
     def time(self) -> float:
-        """Return the loop's time, which leaves out how long it was parked."""
-        return monotonic() - self._shift
+        """Return the loop's time, which leaves out how long its run was held."""
+        return monotonic() - self._lost
 
-    def park(self, life: Life) -> None:
-        """Block the loop for as long as the run of `life` is held."""
-        begun = monotonic()
-        checkpoints.park(life)
-        self._shift += monotonic() - begun
+    def skip(self, seconds: float) -> None:
+        """Take note of how long the loop has just been parked."""
+        self._lost += seconds
+
+
+class _Here(threading.local):
+    """The bodies that this thread's event loops run."""
+
+    def __init__(self) -> None:
+        self.roots: set[Root] = set()
+
+
+_here = _Here()
 
 
 class Root:
@@ -55,23 +72,27 @@ class Root:
     task is the engine's own.
     """
 
-    __slots__ = ("_in_body", "_life", "_loop", "_task")
+    __slots__ = ("_cancelled", "_life", "loop", "task")
 
     def __init__(self, life: Life) -> None:
         """Take the task that is running now for the one that runs the body of `life`."""
         task = asyncio.current_task()
         assert task is not None, "a root is made inside of its task"
-        self._in_body = False
+        self._cancelled = False
         self._life = life
-        self._task = task
-        self._loop = asyncio.get_running_loop()
-        life.root = task
+        self.task = task
+        self.loop = asyncio.get_running_loop()
 
     def __enter__(self) -> None:
-        self._in_body = True
+        _here.roots.add(self)
 
     def __exit__(self, *_: object) -> None:
-        self._in_body = False
+        _here.roots.discard(self)
+
+    async def begin(self) -> None:
+        """Heed what was asked before the body begins: it may be not to begin."""
+        self.interrupt()
+        await asyncio.sleep(0)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for the next attempt; a cancel ends the wait, and is then seen to."""
@@ -79,36 +100,62 @@ class Root:
             try:
                 await asyncio.sleep(seconds)
             except asyncio.CancelledError:
-                pass
+                if self._life.cancel_reason is None:
+                    raise
 
     def interrupt(self) -> None:
         """Let the loop look at what is asked. Any thread."""
         try:
-            self._loop.call_soon_threadsafe(self._look)
+            self.loop.call_soon_threadsafe(_look)
         except RuntimeError:  # the loop is closed: the body has ended
             pass
 
-    def _look(self) -> None:
-        life = self._life
-        if not self._in_body:
-            return
-        if isinstance(self._loop, RunLoop) and life.flow_run.book.hold:
-            self._loop.park(life)
-        if life.cancel_reason is not None and not life.delivered:
-            life.delivered = True
-            caller = life.caller
-            while caller is not None and caller.root is self._task:
-                if caller.cancel_reason is not None:
-                    caller.delivered = True  # one cancel passes through them all
-                caller = caller.caller
-            self._task.cancel(life.cancel_reason)
+    def note_delivery(self) -> None:
+        """Take note that a `CancelledError` is raised in this task, for all whose body it runs."""
+        for root in _here.roots:
+            if root.task is self.task:
+                root._life.note_delivery()
 
     def settle(self) -> None:
-        """Take back the cancel that was delivered, unless it is for a caller in the same task."""
+        """Take back the `cancel()` that was delivered, unless the caller's body gets it next."""
         caller = self._life.caller
-        passes_on = caller is not None and caller.root is self._task and caller.delivered
-        if self._life.delivered and not passes_on and self._task.cancelling():
-            self._task.uncancel()
+        passes_on = caller is not None and caller.delivered and is_same_task(caller, self._life)
+        if self._cancelled and not passes_on and self.task.cancelling():
+            self.task.uncancel()
+        self._cancelled = False
+
+    @property
+    def due(self) -> bool:
+        """Whether a cancel is asked and not delivered."""
+        return self._life.cancel_reason is not None and not self._life.delivered
+
+    def deliver(self) -> None:
+        """Take note that the task is cancelled."""
+        self._life.note_delivery()
+        self._cancelled = True
+
+
+def is_same_task(one: Life, other: Life) -> bool:
+    """Whether one asyncio task runs the bodies of both."""
+    return one.root is not None and other.root is not None and one.root.task is other.root.task
+
+
+def _look() -> None:
+    """Heed what is asked of all that the running loop runs."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, RunLoop) and loop.held:
+        checkpoints.park(loop.life)
+    here = [root for root in _here.roots if root.loop is loop]
+    for root in here:
+        if root.due:  # whoever asked may not have reached its children yet
+            for child in list(root._life.active):
+                child.ask_cancel("parent")
+    under_way = {root.task for root in here if root._life.delivered}
+    due = [root for root in here if root.due]
+    for root in due:
+        root.deliver()
+    for task in {root.task for root in due} - under_way:
+        task.cancel()
 
 
 @types.coroutine
@@ -124,24 +171,20 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     value: Any = None
     error: BaseException | None = None
     while True:
-        book.executing += 1
-        # counted first, then looked at: whoever asks for a hold looks the other way round
-        while book.hold and run.cancel_reason is None:
-            book.executing -= 1
-            run.settle_pause()
+        while not run.start_worker(unless_held=True):
             try:
                 yield from _held(run, loop)
+            except GeneratorExit:
+                coroutine.close()
+                raise
             except BaseException as thrown:
                 error, value = thrown, None
-            book.executing += 1
         try:
             awaited = coroutine.send(value) if error is None else coroutine.throw(error)
         except StopIteration as stop:
             return stop.value
         finally:
-            book.executing -= 1
-            if book.hold:
-                run.settle_pause()
+            run.end_worker()
         value = error = None
         try:
             value = yield awaited
@@ -153,15 +196,27 @@ def hold_between_awaits(
     body: Callable[[], Awaitable[Any]], run: FlowRun
 ) -> Callable[[], Awaitable[Any]]:
     """Make sure that a body on the running loop holds still when its run is paused."""
-    if isinstance(asyncio.get_running_loop(), RunLoop):
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, RunLoop) and loop.life.flow_run is run:
         return body  # the loop does
-    if run.root is asyncio.current_task():
+    if run.root is not None and run.root.task is asyncio.current_task():
         return body  # the run's own body is held, and this within it
 
     async def held_body() -> Any:
         return await driven(body(), run)
 
     return held_body
+
+
+async def with_its_tasks(body: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a body on a loop of its own, and end the tasks that it leaves behind."""
+    try:
+        return await body()
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def _held(run: FlowRun, loop: asyncio.AbstractEventLoop) -> Generator[Any, Any, None]:
@@ -175,7 +230,7 @@ def _held(run: FlowRun, loop: asyncio.AbstractEventLoop) -> Generator[Any, Any, 
     gate = _Gate(loop, settle)
     run.book.waiters.add(gate)
     try:
-        if run.book.hold:
+        if run.held:
             yield from goes_on.__await__()
     finally:
         run.book.waiters.discard(gate)

@@ -1,49 +1,59 @@
 """Who is parked: the book-keeping behind an honest PAUSED.
 
 A *hold* is asked of a run; its workers park where they can. Workers are the
-threads and loops that run the run's code: its body and its task threads.
+threads that run the run's code: its body and its tasks. Helper threads that the
+code starts park at their own checkpoints, and are not waited for.
 
 Guarantees:
 
 - A run is said to be PAUSED only when a hold is asked and each of its workers is
   parked. A worker that waits inside the engine (for a task's result, say) counts
   as parked, for as long as it does not return to user code.
-- A worker leaves such a wait, or its park, only when no hold is asked or a cancel
-  is to be delivered: so nothing moves while PAUSED is said.
+- A worker returns to user code only when no hold is on, which it finds out and
+  says under the run's lock, or to take a cancel there: so nothing moves while
+  PAUSED is said.
 - One thread may work for several runs at once (a subflow called in a flow's own
   thread); it is entered in the book of each.
 
-`Book` is guarded by the run's lock; `park` and `waiting` are called by the
-worker itself, everything else from any thread.
+`Book` is guarded by the run's lock; `wait_in_run` is called by the worker itself,
+everything else from any thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 
+from jupyter_flows.engine.current import running_loop
 from jupyter_flows.engine.waiting import Waiter
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.runs import FlowRun
 
 
+class Wakeable(Protocol):
+    """A thread or coroutine that waits, and looks again when woken."""
+
+    def wake(self) -> None: ...
+
+
 class Book:
-    """How many workers of a run there are, and how many of them are parked."""
+    """Which threads work for a run, and which of them are parked."""
 
     __slots__ = ("executing", "hold", "parked", "waiters", "workers")
 
     def __init__(self) -> None:
         self.hold = False  # a pause is asked
-        self.workers = 0
-        self.parked = 0
-        self.executing = 0  # driven coroutines that run now; written by their loop's thread only
-        self.waiters: set[Waiter] = set()  # of threads that an ask must wake
+        self.workers: dict[int, int] = {}  # threads that run its code, and how deep
+        self.parked: dict[int, int] = {}  # threads that wait in the engine, and how deep
+        self.waiters: set[Wakeable] = set()  # what an ask must wake
 
     @property
     def still(self) -> bool:
         """Whether everything that was asked to hold still does."""
-        return self.hold and self.parked >= self.workers + self.executing
+        return self.hold and self.workers.keys() <= self.parked.keys()
 
     def wake(self) -> None:
         """Let every thread that waits look again at what is asked."""
@@ -58,7 +68,6 @@ def wait_in_run(
     seconds: float | None = None,
     *,
     heed: Callable[[], None],
-    clock: Callable[[], float] | None = None,
 ) -> bool:
     """Block a worker until `done()`, counted as parked; return whether it is done.
 
@@ -66,32 +75,55 @@ def wait_in_run(
         run: the innermost flow run whose code the thread runs.
         done: whether what is waited for has come.
         subscribe: is given the function to call when `done` may have changed.
-        seconds: give up after as long.
+        seconds: give up after as long, not counting how long the run was held.
         heed: called after every wake: raises to deliver a cancel, returns to wait on.
-        clock: what `seconds` are measured by. The default, the run's own, stands
-            still while the run is paused.
     """
     waiter = Waiter()
     subscribe(waiter.wake)
     chain = run.chain
-    clock = clock or run.clock
-    deadline = None if seconds is None else clock() + seconds
+    now = monotonic()
+    deadline = inf if seconds is None else now + seconds
+    held_since: float | None = None
+    lost = 0.0  # how long the run was held
+    parked = True
     for each in chain:
         each.book.waiters.add(waiter)
-        each.count_parked(+1)
+        each.park_worker()
     try:
         while True:
             heed()
-            held = any(each.book.hold for each in chain)
-            if not held and done():
-                return True
-            left = None
-            if deadline is not None and not held:
-                left = deadline - clock()
-                if left <= 0:
-                    return False
-            waiter.wait(left)
+            now = monotonic()
+            if held_since is not None:
+                lost += now - held_since
+                deadline += now - held_since
+                held_since = None
+            if any(each.held for each in chain):
+                held_since = now
+                waiter.wait()
+                continue
+            finished = done()
+            if (finished or now >= deadline) and _leave(chain):
+                parked = False
+                return finished
+            waiter.wait(None if deadline == inf else deadline - now)
     finally:
         for each in chain:
             each.book.waiters.discard(waiter)
-            each.count_parked(-1)
+            if parked:
+                each.unpark_worker()
+        if held_since is not None:
+            lost += monotonic() - held_since
+        if lost:
+            skip = getattr(running_loop(), "skip", None)
+            if skip is not None:
+                skip(lost)
+
+
+def _leave(chain: tuple[FlowRun, ...]) -> bool:
+    """Count this thread as going on, in the books of all runs or, if one is held, of none."""
+    for i, run in enumerate(chain):
+        if not run.unpark_worker(unless_held=True):
+            for left in chain[:i]:
+                left.park_worker()
+            return False
+    return True

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import reprlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from _thread import get_ident
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
@@ -23,10 +25,10 @@ from uuid import uuid4
 
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.checkpoints import wait_as_worker
-from jupyter_flows.engine.life import Life, as_transition
+from jupyter_flows.engine.life import Life, as_transition, interrupt_all
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.outputs import RunOutputs
-from jupyter_flows.engine.pausing import Book, wait_in_run
+from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
 from jupyter_flows.errors import NotActive, NotPaused
 from jupyter_flows.records import (
@@ -36,7 +38,7 @@ from jupyter_flows.records import (
     TaskRecord,
     Waiting,
 )
-from jupyter_flows.states import TERMINAL, Paused, Pending, Running, State, StateType
+from jupyter_flows.states import TERMINAL, Paused, Pending, State, StateType
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.executors.contract import Executor
@@ -67,13 +69,26 @@ class Options:
 
 
 class Submitted(Protocol):
-    """The tasks that a run has handed to threads of its own."""
+    """The tasks that a run has handed to threads of its own.
 
-    def join(self, run: FlowRun) -> None:
+    Both ways to wait return whether a cancel was delivered into one of them.
+    """
+
+    def join(self) -> bool:
         """Wait for all of them, on a thread of the run."""
 
-    async def join_async(self) -> None:
+    async def join_async(self) -> bool:
         """Wait for all of them, on an event loop."""
+
+
+class Question:
+    """What a run asks a person, and the answer to come."""
+
+    __slots__ = ("answer", "waiting")
+
+    def __init__(self, waiting: Waiting) -> None:
+        self.waiting = waiting
+        self.answer: str | None = None
 
 
 class FlowRun(Life):
@@ -90,7 +105,7 @@ class FlowRun(Life):
         options: Options,
         name: str | None = None,
         parameters: Mapping[str, Any] | None = None,
-        tags: Sequence[str] = (),
+        tags: Collection[str] = (),
         parent: Life | None = None,
         cell: str | None = None,
         waiting_state: State | None = None,
@@ -116,12 +131,13 @@ class FlowRun(Life):
             self.chain = (self, *parent.flow_run.chain)
         self.submitted: Submitted | None = None
         self.waiting: Waiting | None = None
-        self.answer: str | None = None
+        self._questions: list[Question] = []  # not answered yet: the first is `waiting`
         self.abandoned = False
         self._history = ports.history
         self.log = RunLog(self._id, self._history)
         self._streams: dict[int, LineWriter] = {}
-        self._task_streams: list[LineWriter] = []
+        self._task_streams: set[LineWriter] = set()
+        self._task_numbers: Counter[str] = Counter()
         self._parameter_texts: Mapping[str, str] | None = None
         self._result_text: str | None = None
         self._error: ErrorRecord | None = None
@@ -211,10 +227,11 @@ class FlowRun(Life):
             NotActive: it has ended, or is being cancelled.
         """
         with self._lock:
-            if self.state.type in TERMINAL or self.cancel_reason is not None:
+            if self.decided or self.state.type in TERMINAL or self.cancel_reason is not None:
                 raise NotActive(f"{self!r} is {self.state.name}: there is nothing to pause.")
             self.book.hold = True
-        self._hold_changed()
+            lives = self._mark_all()
+        self._hold_changed(lives)
 
     def resume(self, run_input: str | None = None) -> None:
         """Let it go on.
@@ -226,17 +243,19 @@ class FlowRun(Life):
             NotPaused: it is not paused, nor about to be.
         """
         with self._lock:
-            waits = self.waiting is not None and self.waiting.kind in ("approval", "input")
-            if self.state.type in TERMINAL or not (self.book.hold or waits):
+            stops = self.state.type in TERMINAL or self.state.type is StateType.CANCELLING
+            if stops or not (self.book.hold or self._questions):
                 raise NotPaused(f"{self!r} is {self.state.name}: only a paused run can be resumed.")
             if self.book.hold:
                 self.book.hold = False
             else:
-                self.answer = run_input if run_input is not None else ""
-                self.waiting = None
-            if self.state.type is StateType.PAUSED and self.waiting is None:
-                self._move(Running())
-        self._hold_changed()
+                question = self._questions[0]
+                question.answer = run_input or ""
+                self._drop(question)
+            if not self._questions:
+                self._unpause()
+            lives = self._mark_all()
+        self._hold_changed(lives)
 
     def __repr__(self) -> str:
         return f"<FlowRun {self.name!r}>"
@@ -264,71 +283,109 @@ class FlowRun(Life):
             return "cancel"
         return "pause" if self.book.hold and self.state.type is not StateType.PAUSED else None
 
+    @property
+    def held(self) -> bool:
+        """Whether its code is to hold still; a cancel that is asked lifts a hold."""
+        return self.book.hold and self.cancel_reason is None
+
     def _interrupt(self) -> None:
-        self.book.wake()
+        super()._interrupt()
         self.executor.interrupt(self)
 
-    def _hold_changed(self) -> None:
-        """Let every checkpoint of the run know, and what it called too."""
-        hold = self.book.hold
-        self._mark(self, hold)
-        self.settle_pause()
+    def _mark_all(self) -> list[Life]:
+        """Bring `pending` of it and of its tasks up to date, under the lock.
+
+        Returns:
+            Them all, and the subflows among them, which have a lock of their own.
+        """
+        lives: list[Life] = [self]
+        for life in lives:
+            if life.flow_run is self:
+                life._mark()
+                lives += list(life.active)
+        return lives
+
+    def _hold_changed(self, lives: list[Life]) -> None:
+        """Let what runs the code of `lives` know; subflows follow their caller."""
+        self._settle_pause()
         self.announce()
         self._history.run_changed(self)
-        self._interrupt()
+        interrupt_all([life for life in lives if life.flow_run is self])
+        for life in lives:
+            if isinstance(life, FlowRun) and life is not self:
+                life._follow(self)
 
-    def _mark(self, life: Life, hold: bool) -> None:
-        life.pending = hold or life.cancel_reason is not None
-        for child in list(life.active):
-            if isinstance(child, FlowRun):
-                child._follow_hold(hold)
-            else:
-                self._mark(child, hold)
+    def _follow(self, calling: FlowRun) -> None:
+        """Hold still, or go on, as the run that called it does."""
+        while True:
+            hold = calling.book.hold
+            try:
+                self.pause() if hold else self.resume()
+            except (NotActive, NotPaused):
+                pass
+            if calling.book.hold == hold:  # else somebody was faster
+                return
 
-    def _follow_hold(self, hold: bool) -> None:
-        try:
-            self.pause() if hold else self.resume()
-        except (NotActive, NotPaused):
-            pass
-
-    def begin_waiting(self, waiting: Waiting) -> None:
-        """Say that its code waits for a person."""
+    def ask(self, waiting: Waiting) -> Question:
+        """Ask a person, and be PAUSED until the question is answered or withdrawn."""
+        question = Question(waiting)
         with self._lock:
-            self.answer = None
-            self.waiting = waiting
+            self._questions.append(question)
+            self.waiting = self._questions[0].waiting
             if self.state.type is StateType.RUNNING:
                 self._move(Paused(waiting.text))
         self.announce()
+        return question
 
-    def end_waiting(self, waiting: Waiting) -> None:
-        """Say that its code goes on, however that came."""
+    def withdraw(self, question: Question) -> None:
+        """Wait for the answer no longer. Harmless when it was answered."""
         with self._lock:
-            if self.waiting is waiting:
-                self.waiting = None
-                if self.state.type is StateType.PAUSED and not self.book.still:
-                    self._move(Running())
+            if question not in self._questions:
+                return
+            self._drop(question)
+            if not self._questions and not self.book.still:
+                self._unpause()
         self.announce()
 
-    def count_worker(self, change: int) -> None:
-        """Count a worker in (+1) or out (-1)."""
-        with self._lock:
-            self.book.workers += change
-        if self.book.hold:
-            self.settle_pause()
+    def _drop(self, question: Question) -> None:
+        self._questions.remove(question)
+        self.waiting = self._questions[0].waiting if self._questions else None
 
-    def count_parked(self, change: int) -> None:
-        """Count a worker as parked (+1) or going on (-1)."""
-        with self._lock:
-            self.book.parked += change
-        if self.book.hold:
-            self.settle_pause()
+    def start_worker(self, *, unless_held: bool = False) -> bool:
+        """Say that this thread begins to run its code; return False if it is not to."""
+        return self._count(self.book.workers, +1, unless_held)
 
-    def settle_pause(self) -> None:
+    def end_worker(self) -> None:
+        """Say that this thread has left its code."""
+        self._count(self.book.workers, -1)
+
+    def park_worker(self) -> None:
+        """Say that this thread waits in the engine."""
+        self._count(self.book.parked, +1)
+
+    def unpark_worker(self, *, unless_held: bool = False) -> bool:
+        """Say that this thread goes back to its code; return False if it is not to."""
+        return self._count(self.book.parked, -1, unless_held)
+
+    def _count(self, threads: dict[int, int], change: int, unless_held: bool = False) -> bool:
+        ident = get_ident()
+        with self._lock:
+            if unless_held and self.held:
+                return False
+            count = threads.get(ident, 0) + change
+            if count:
+                threads[ident] = count
+            else:
+                del threads[ident]
+        if self.book.hold:
+            self._settle_pause()
+        return True
+
+    def _settle_pause(self) -> None:
         """Say PAUSED if all that was asked to hold still does."""
         with self._lock:
-            if not self.book.still or self.state.type is not StateType.RUNNING:
-                return
-            if self.cancel_reason is not None:
+            ready = self.book.still and self.held and not self.decided
+            if not ready or self.state.type is not StateType.RUNNING:
                 return
             self._move(Paused())
         self.announce()
@@ -336,15 +393,16 @@ class FlowRun(Life):
     def adopt(self, child: Life) -> None:
         """Count a child in; see `Life.adopt`. What holds its parent holds it too."""
         super().adopt(child)
-        if self.book.hold:
-            self._mark(self, True)
+        if self.book.hold and isinstance(child, FlowRun):
+            child._follow(self)
 
     # -- the run's clock --------------------------------------------------------------
 
     def clock(self) -> float:
         """Seconds on a clock that stands still while the run is paused."""
-        since = self._paused_clock_since
-        return (monotonic() if since is None else since) - self._paused_clock
+        with self._lock:
+            since = self._paused_clock_since
+            return (monotonic() if since is None else since) - self._paused_clock
 
     def _before_move(self, state: State) -> None:
         if self.state.type is StateType.PAUSED:
@@ -357,14 +415,6 @@ class FlowRun(Life):
             self._paused_clock_since = monotonic()
         if state.type in TERMINAL:
             self.waiting = None
-            if state.type is not StateType.COMPLETED and isinstance(state.data, BaseException):
-                self._error = _error_record(state.data)
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep on the run's clock, counted as parked; a cancel ends it."""
-        wait_in_run(
-            self, lambda: self.cancel_reason is not None, _no_subscription, seconds, heed=_pass
-        )
 
     # -- what it is made of -----------------------------------------------------------
 
@@ -386,14 +436,29 @@ class FlowRun(Life):
     def task_stream(self, task: TaskRun) -> LineWriter:
         """Make the writer of a task's prints."""
         writer = LineWriter(self.log, STDOUT, task.name)
-        self._task_streams.append(writer)
+        self._task_streams.add(writer)
         return writer
 
+    def task_stream_ended(self, writer: LineWriter) -> None:
+        """Close the writer of a task that has ended."""
+        writer.close()
+        self._task_streams.discard(writer)
+
+    def thread_ended(self) -> None:
+        """Make lines of what this thread printed without a newline, as it ends."""
+        for writer in self._writers():
+            writer.end_line()
+
+    def _writers(self) -> tuple[LineWriter, ...]:
+        return (*tuple(self._streams.values()), *tuple(self._task_streams))
+
     def close(self, state: State) -> None:
-        """Make lines of what was printed without a newline, and write the result down."""
+        """Make lines of what was printed without a newline, and write the outcome down."""
         if state.type is StateType.COMPLETED and state.data is not None:
             self._result_text = _text(state.data, 10_000)
-        for writer in (*self._streams.values(), *self._task_streams):
+        if state.type is not StateType.COMPLETED and isinstance(state.data, BaseException):
+            self._error = _error_record(state.data)
+        for writer in self._writers():
             writer.close()
         self._task_streams.clear()
         self.bars.close()
@@ -416,7 +481,6 @@ class FlowRun(Life):
         """Return the run as it is now. Any thread."""
         state = self.state
         count = self.log.count
-        streams = (*self._streams.values(), *self._task_streams)
         return RunRecord(
             id=self._id,
             name=self.name,
@@ -444,7 +508,7 @@ class FlowRun(Life):
             task_count=len(self.task_runs),
             log_first=self.log.first,
             log_count=count,
-            live=tuple(live for writer in streams for live in writer.live()),
+            live=tuple(live for writer in self._writers() for live in writer.live()),
             output_count=len(self.outputs),
             output_changes=self.outputs.changes,
             result=self._result_text,
@@ -488,6 +552,8 @@ class Subflow:
 class TaskRun(Life):
     """A run of a task."""
 
+    parent: Life
+
     __slots__ = (
         "_out",
         "log_prints",
@@ -498,25 +564,26 @@ class TaskRun(Life):
 
     def __init__(
         self,
-        name: str,
-        flow_run: FlowRun,
+        task_name: str,
         *,
         parent: Life,
         log_prints: bool | None = None,
         retries: int = 0,
     ) -> None:
-        super().__init__(name, Pending(), flow_run._lock)
+        flow_run = parent.flow_run
+        super().__init__(task_name, Pending(), flow_run._lock)
         self.flow_run = flow_run
         self.parent = parent
         self.log_prints = flow_run.options.log_prints if log_prints is None else log_prints
         self.task_retries = retries
         self._out: LineWriter | None = None
-        self.number = -1
         with self._lock:
+            self.name = f"{task_name}-{flow_run._task_numbers[task_name]}"
+            flow_run._task_numbers[task_name] += 1
             self.number = len(flow_run.task_runs)
             flow_run.task_runs.append(self)
+            self._mark()
         parent.adopt(self)
-        self.pending = self.pending or flow_run.book.hold
 
     @property
     def id(self) -> str:
@@ -544,18 +611,10 @@ class TaskRun(Life):
     def _changed(self, state: State) -> None:
         self.flow_run._history.task_changed(self.flow_run.id, self)
 
-    def _interrupt(self) -> None:
-        self.flow_run.book.wake()
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep on the flow run's clock; a cancel ends it."""
-        wait_in_run(
-            self.flow_run,
-            lambda: self.cancel_reason is not None,
-            _no_subscription,
-            seconds,
-            heed=_pass,
-        )
+    def close(self, state: State) -> None:
+        """Make a line of what was printed without a newline."""
+        if self._out is not None:
+            self.flow_run.task_stream_ended(self._out)
 
     def __repr__(self) -> str:
         return f"<TaskRun {self.name!r}>"
@@ -605,14 +664,6 @@ async def ended(life: Life) -> None:
         await future
     finally:
         life.forget(wake)
-
-
-def _no_subscription(wake: Callable[[], None]) -> None:
-    """Nothing but the run itself wakes a sleeper."""
-
-
-def _pass() -> None:
-    return None
 
 
 def _error_record(error: BaseException) -> ErrorRecord:
