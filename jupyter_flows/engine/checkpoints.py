@@ -119,7 +119,7 @@ def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
         if owner.root.task is asyncio.current_task():
             owner.root.note_delivery()
         raise asyncio.CancelledError(owner.cancel_reason)
-    if get_ident() in owner.flow_run.book.workers:
+    if owner.flow_run.book.is_worker(get_ident()):
         owner.note_delivery()
     raise RunCancellation(owner.id, owner.cancel_reason or "user")
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import types
+from _thread import get_ident
 from collections.abc import Awaitable, Callable, Generator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -168,10 +169,15 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     loop = asyncio.get_running_loop()
     coroutine: Any = awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
     book = run.book
+    book.driver = get_ident()
     value: Any = None
     error: BaseException | None = None
     while True:
-        while not run.start_worker(unless_held=True):
+        book.executing += 1
+        # counted first, then looked at: whoever asks for a hold looks the other way round
+        while book.hold and run.held:
+            book.executing -= 1
+            run.settle_pause()
             try:
                 yield from _held(run, loop)
             except GeneratorExit:
@@ -179,12 +185,15 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
                 raise
             except BaseException as thrown:
                 error, value = thrown, None
+            book.executing += 1
         try:
             awaited = coroutine.send(value) if error is None else coroutine.throw(error)
         except StopIteration as stop:
             return stop.value
         finally:
-            run.end_worker()
+            book.executing -= 1
+            if book.hold:
+                run.settle_pause()
         value = error = None
         try:
             value = yield awaited

@@ -42,18 +42,26 @@ class Wakeable(Protocol):
 class Book:
     """Which threads work for a run, and which of them are parked."""
 
-    __slots__ = ("executing", "hold", "parked", "waiters", "workers")
+    __slots__ = ("driver", "executing", "hold", "parked", "waiters", "workers")
 
     def __init__(self) -> None:
         self.hold = False  # a pause is asked
         self.workers: dict[int, int] = {}  # threads that run its code, and how deep
         self.parked: dict[int, int] = {}  # threads that wait in the engine, and how deep
+        self.driver = 0  # the thread whose loop drives its coroutines, if one does
+        self.executing = 0  # how many of them run now, one in another; written by that thread
         self.waiters: set[Wakeable] = set()  # what an ask must wake
 
     @property
     def still(self) -> bool:
         """Whether everything that was asked to hold still does."""
+        if self.executing and self.driver not in self.parked:
+            return False
         return self.hold and self.workers.keys() <= self.parked.keys()
+
+    def is_worker(self, thread: int) -> bool:
+        """Whether a thread runs the run's code now."""
+        return thread in self.workers or (self.executing > 0 and thread == self.driver)
 
     def wake(self) -> None:
         """Let every thread that waits look again at what is asked."""

@@ -307,7 +307,7 @@ class FlowRun(Life):
 
     def _hold_changed(self, lives: list[Life]) -> None:
         """Let what runs the code of `lives` know; subflows follow their caller."""
-        self._settle_pause()
+        self.settle_pause()
         self.announce()
         self._history.run_changed(self)
         interrupt_all([life for life in lives if life.flow_run is self])
@@ -351,9 +351,9 @@ class FlowRun(Life):
         self._questions.remove(question)
         self.waiting = self._questions[0].waiting if self._questions else None
 
-    def start_worker(self, *, unless_held: bool = False) -> bool:
-        """Say that this thread begins to run its code; return False if it is not to."""
-        return self._count(self.book.workers, +1, unless_held)
+    def start_worker(self) -> None:
+        """Say that this thread begins to run its code."""
+        self._count(self.book.workers, +1)
 
     def end_worker(self) -> None:
         """Say that this thread has left its code."""
@@ -378,10 +378,10 @@ class FlowRun(Life):
             else:
                 del threads[ident]
         if self.book.hold:
-            self._settle_pause()
+            self.settle_pause()
         return True
 
-    def _settle_pause(self) -> None:
+    def settle_pause(self) -> None:
         """Say PAUSED if all that was asked to hold still does."""
         with self._lock:
             ready = self.book.still and self.held and not self.decided
