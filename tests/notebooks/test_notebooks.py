@@ -116,7 +116,7 @@ def test_nbval_finds_what_the_notebooks_hold(time: str, call: Call) -> None:
 
 
 def test_a_changed_number_is_noticed(call: Call, tmp_path: Path) -> None:
-    """Whichever number in the output of a cell were another, nbval fails that cell."""
+    """Every cell that shows a number fails under nbval when that number is another."""
     expected = set()
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
@@ -156,10 +156,8 @@ def failed_cells(report: Path) -> set[str]:
     failed = set()
     for case in ElementTree.parse(report).iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
-            stem = case.attrib["classname"].split(".")[
-                -2 if "ipynb" in case.attrib["classname"] else -1
-            ]
-            failed.add(f"{stem}:{case.attrib['name'].split()[-1]}")
+            notebook = case.attrib["classname"].removesuffix(".ipynb")
+            failed.add(f"{notebook}:{case.attrib['name'].split()[-1]}")
     return failed
 
 
