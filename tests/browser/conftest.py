@@ -76,13 +76,13 @@ Opener = Callable[..., NotebookPage]
 
 @pytest.fixture
 def open_notebook(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """Opens notebooks in pages of their own, and closes them at the end."""
+    """Opens notebooks in pages of their own; at the end closes them and ends their kernels."""
     pages: list[NotebookPage] = []
 
     def open_one(
-        server: Server, name: str, *, kernel: bool = True, dark: bool = False
+        server: Server, name: str, *, kernel: bool = True, scale: float = 1
     ) -> NotebookPage:
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page = browser.new_page(viewport={"width": 1200, "height": 1000}, device_scale_factor=scale)
         page.set_default_timeout(20_000)
         notebook = NotebookPage(page, server, name)
         pages.append(notebook)
@@ -95,4 +95,6 @@ def open_notebook(browser: Browser, request: pytest.FixtureRequest) -> Iterator[
         page.page.screenshot(path=SCREENSHOTS / f"{request.node.name}-{number}.png")
         page.page.close()
         errors += page.errors
+    for server in {page.server for page in pages}:
+        server.shut_down_kernels()
     assert not errors, errors

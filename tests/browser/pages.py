@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import pairwise
+from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Dialog, Locator, Page, Request, WebSocket, expect
 
 from tests.browser.servers import Server
 
@@ -40,7 +43,14 @@ class NotebookPage:
         self.name = name
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self._note(str(error)))
-        page.on("dialog", lambda dialog: self._note(f"dialog: {dialog.message}"))
+        page.on("dialog", self._answer)
+
+    def _answer(self, dialog: Dialog) -> None:
+        if dialog.type == "beforeunload":
+            dialog.accept()  # the page is to be left
+        else:
+            dialog.dismiss()
+            self._note(f"dialog: {dialog.message}")
 
     def _note(self, error: str) -> None:
         if not any(known in error for known in _NOT_OURS):
@@ -49,10 +59,19 @@ class NotebookPage:
     def open(self, *, kernel: bool = True) -> NotebookPage:
         """Open it and wait until it is there, and its kernel idle."""
         self.page.goto(self.server.address(self.name))
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self._wait_for_cells()
         if kernel:
             self.wait_for_kernel()
         return self
+
+    def reload(self) -> None:
+        """Load the page again, and wait until the notebook is there."""
+        self.page.reload()
+        self._wait_for_cells()
+
+    def _wait_for_cells(self) -> None:
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self.page.wait_for_selector(".jp-Document .jp-Spinner", state="hidden", timeout=60_000)
 
     def wait_for_kernel(self) -> None:
         """Wait until the kernel is connected and idle."""
@@ -82,6 +101,17 @@ class NotebookPage:
         """Run a cell and wait for its end."""
         self.start_cell(index)
         expect(self.cell(index).locator(".jp-InputPrompt")).to_have_text(_NUMBERED, timeout=30_000)
+
+    def output(self, index: int) -> str:
+        """Return the text below a cell."""
+        return self.cell(index).locator(".jp-Cell-outputWrapper").inner_text().strip()
+
+    def command(self, name: str, **arguments: object) -> None:
+        """Give a command of JupyterLab's."""
+        self.page.evaluate(
+            "([name, args]) => { void window.jupyterapp.commands.execute(name, args); }",
+            [name, arguments],
+        )
 
     def view(self, index: int) -> RunView:
         """Return the view of the run in the output of a cell."""
@@ -119,6 +149,35 @@ class RunView:
         )
         return took
 
+    @property
+    def run_id(self) -> str:
+        """The whole id of the run that it shows."""
+        return self.root.get_attribute("data-run-id") or ""
+
+    def expect_source(self, source: str, timeout: float = 15_000) -> None:
+        """Wait until the view is told by this source: kernel, store or saved."""
+        expect(self.root).to_have_attribute("data-source", source, timeout=timeout)
+
+    def line(self, number: int) -> Locator:
+        """Return a line of the log, if it is drawn."""
+        return self.root.locator(f'.jf-line[data-number="{number}"] .jf-message')
+
+    def scroll_to_start(self) -> None:
+        """Turn the wheel until the log's first line is there."""
+        self._scroll(-10_000_000)
+
+    def scroll_to_end(self) -> None:
+        """Turn the wheel until the log's last line is there."""
+        self._scroll(10_000_000)
+
+    def _scroll(self, distance: int) -> None:
+        self.root.locator(".jf-scroll").hover()
+        self.page.page.mouse.wheel(0, distance)
+
+    def tab(self, name: str) -> Locator:
+        """Return a tab."""
+        return self.root.get_by_role("tab", name=name)
+
     def last_line(self) -> str:
         """Return the text of the last line that the log shows."""
         return self.root.locator(".jf-line").last.inner_text()
@@ -140,3 +199,47 @@ class RunView:
             arg=[self.root.element_handle(), count],
             timeout=timeout,
         )
+
+
+class Traffic:
+    """What a page sends and hears: frames of its websockets, and requests of our API."""
+
+    def __init__(self, page: Page) -> None:
+        self.requests: list[str] = []
+        self.sent: list[bytes] = []
+        self.received: list[bytes] = []
+        page.on("request", self._on_request)
+        page.on("websocket", self._on_websocket)
+
+    def _on_request(self, request: Request) -> None:
+        if "/jupyter-flows/api" in request.url:
+            self.requests.append(f"{request.method} {request.url}")
+
+    def _on_websocket(self, socket: WebSocket) -> None:
+        socket.on("framesent", lambda data: self.sent.append(_as_bytes(data)))
+        socket.on("framereceived", lambda data: self.received.append(_as_bytes(data)))
+
+    def asked(self) -> list[str]:
+        """Return the actions that were asked of kernels, in order."""
+        return [
+            str(found["action"])
+            for frame in self.sent
+            if b"flows_request" in frame and (found := _content(frame))
+        ]
+
+    def pushes(self) -> list[bytes]:
+        """Return the frames by which kernels told of changes."""
+        return [frame for frame in self.received if b'"flows_changed"' in frame]
+
+
+def _as_bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
+
+
+def _content(frame: bytes) -> dict[str, Any]:
+    """Find the content of a message in a frame of Jupyter's binary websocket protocol."""
+    count = int.from_bytes(frame[:8], "little")
+    offsets = [int.from_bytes(frame[8 + 8 * n : 16 + 8 * n], "little") for n in range(count)]
+    parts = [frame[start:stop] for start, stop in pairwise(offsets)]
+    content: dict[str, Any] = json.loads(parts[4])  # channel, header, parent, metadata, content
+    return content

@@ -9,9 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -28,7 +31,7 @@ class Server:
         self.notebooks.mkdir(parents=True)
         self.store = folder / "flows.sqlite"
         self._log = (folder / "server.log").open("w")
-        environment = {
+        self.environment = environment = {
             **os.environ,
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "JUPYTER_DATA_DIR": str(folder / "data"),
@@ -39,11 +42,12 @@ class Server:
             "IPYTHONDIR": str(folder / "ipython"),
         }
         environment.pop("JUPYTER_FLOWS_WAIT", None)
+        disabled = {"@jupyterlab/apputils-extension:announcements": True}
         if not labextension:
-            _write(
-                folder / "config" / "labconfig" / "page_config.json",
-                {"disabledExtensions": {"jupyter-flows": True}},
-            )
+            disabled["jupyter-flows"] = True
+        _write(
+            folder / "config" / "labconfig" / "page_config.json", {"disabledExtensions": disabled}
+        )
         self.port = _free_port()
         self.process = subprocess.Popen(
             [
@@ -86,9 +90,37 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def address(self, name: str) -> str:
-        """Return the page of a notebook."""
-        page = "lab/tree" if self.app == "lab" else "notebooks"
+        """Return the page of a notebook; in JupyterLab in a workspace with nothing else in it."""
+        workspace = Path(name).stem
+        page = f"lab/workspaces/{workspace}/tree" if self.app == "lab" else "notebooks"
         return f"{self.url}/{page}/{name}?token={TOKEN}"
+
+    def api(self, path: str, method: str = "GET") -> Any:
+        """Ask the server's REST API, as its user."""
+        request = urllib.request.Request(
+            f"{self.url}/{path}", method=method, headers={"Authorization": f"token {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            body = response.read()
+        return json.loads(body) if body else None
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return what the store knows of a run."""
+        found: dict[str, Any] = self.api(f"jupyter-flows/api/v1/runs/{run_id}")["run"]
+        return found
+
+    def shut_down_kernels(self) -> None:
+        """End all kernels, and wait until they have ended."""
+
+        def end(kernel: Mapping[str, Any]) -> None:
+            try:
+                self.api(f"api/kernels/{kernel['id']}", "DELETE")
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(end, self.api("api/kernels")))
 
     def write(
         self, name: str, cells: Sequence[str], metadata: Mapping[str, object] | None = None
@@ -104,6 +136,23 @@ class Server:
         path = self.notebooks / name
         nbformat.write(notebook, path)
         return path
+
+    def edit(self, name: str, change: Callable[[nbformat.NotebookNode], None]) -> None:
+        """Change a notebook on the disk, by which it is no longer trusted."""
+        path = self.notebooks / name
+        notebook = nbformat.read(path, as_version=4)
+        change(notebook)
+        nbformat.write(notebook, path)
+
+    def trust(self, name: str) -> None:
+        """Trust a notebook, as its user does by the command line."""
+        subprocess.run(
+            [sys.executable, "-m", "jupyter", "trust", name],
+            cwd=self.notebooks,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+        )
 
     def stop(self) -> None:
         """End it and its kernels."""
