@@ -14,6 +14,7 @@ from weakref import WeakSet
 from jupyter_flows.engine.ports import user_traceback
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import CancelledRun, NobodyToAsk
+from jupyter_flows.kernel.whole_logs import WholeLogs
 from jupyter_flows.states import StateType
 
 _LOOK_SECONDS = 0.05  # between two looks at the log; its end is heard of at once
@@ -22,7 +23,7 @@ stopped_by_people: WeakSet[FlowRun] = WeakSet()
 """Runs that a person cancelled, by a button or from outside, and no cell did."""
 
 
-def follow(run: FlowRun) -> None:
+def follow(run: FlowRun, logs: WholeLogs) -> None:
     """Wait for a run's end, print its log, and raise what it ended with.
 
     Raises:
@@ -31,17 +32,14 @@ def follow(run: FlowRun) -> None:
         Exception: whatever it raised.
     """
     printed = 0
-    while True:
+    ended = False
+    while not ended:
         ended = run.wait(_LOOK_SECONDS).state_is_final()
-        lines = run.log.read(printed)
-        if lines and lines[0].number > printed:
-            sys.stdout.write(f"[{lines[0].number - printed:,} lines are only in the store]\n")
-        if lines:
-            sys.stdout.write("".join(f"{line.message}\n" for line in lines))
-            printed = lines[-1].number + 1
-        if ended:
-            break
-        _refuse_to_hang(run)
+        for text, reached in logs.text(run, printed):
+            printed = reached
+            sys.stdout.write(text)
+        if not ended:
+            _refuse_to_hang(run)
     fail_with(run)
 
 

@@ -21,7 +21,6 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.flows import Flow
 from jupyter_flows.kernel import figures, reruns
 from jupyter_flows.kernel.cells import CellBody
-from jupyter_flows.records import Waiting
 from jupyter_flows.states import AwaitingConcurrencySlot, Pending, StateType
 
 KEPT = 20  # cell runs whose names are kept: they may hold much memory
@@ -94,9 +93,7 @@ def start(
     run = flow.make_run(
         executor,
         cell=cell,
-        waiting_state=AwaitingConcurrencySlot("Waits for the run of this cell before")
-        if waits
-        else Pending(),
+        waiting_state=AwaitingConcurrencySlot(reruns.WAITS) if waits else Pending(),
     )
     run.namespace = body.namespace
     _keep(run, body)
@@ -114,9 +111,6 @@ def start(
     run.on_done(close)
     reruns.remember(key, run)
     if waits and earlier is not None:
-        run.waiting = Waiting(
-            kind="run", text="Waits for the run of this cell before", run=earlier.id
-        )
         reruns.launch_after(earlier, run, lambda: context.run(launch))
         if options.on_rerun == "replace":
             reruns.replace(run)

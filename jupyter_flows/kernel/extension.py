@@ -34,9 +34,11 @@ from jupyter_flows.kernel.control import Control
 from jupyter_flows.kernel.display import MakeWidget, Views
 from jupyter_flows.kernel.magics import FlowMagics
 from jupyter_flows.kernel.watching import Watcher
-from jupyter_flows.records import KernelRecord
+from jupyter_flows.kernel.whole_logs import WholeLogs
+from jupyter_flows.records import KernelRecord, LogLine
 
 SHUTDOWN_SECONDS = 1.5  # for cleanups: Jupyter leaves 2 s before it sends SIGTERM
+FLUSH_SECONDS = 5.0  # how long a cell waits for lines that are on their way to the store
 STORE_SECONDS = 1.0  # how long a locked store may keep the control channel waiting
 
 
@@ -51,10 +53,11 @@ class Extension:
         self._watcher = Watcher()
         self._writer = _writer(self._config, self._record)
         store = self._config.store
-        archive = StoreArchive(lambda: Store(store, wait_seconds=STORE_SECONDS))
-        control = Control(self._record, self._watcher, archive)
+        self._archive = StoreArchive(lambda: Store(store, wait_seconds=STORE_SECONDS))
+        control = Control(self._record, self._watcher, self._archive)
         self._views = Views(shell, _widget_maker(self._kernel, control, self._config))
-        self._magics = FlowMagics(shell, self._config, self._views)
+        logs = WholeLogs(self._kept_lines)
+        self._magics = FlowMagics(shell, self._config, self._views, logs)
         self._channel = None if self._kernel is None else ControlChannel(self._kernel, control)
 
     def load(self) -> None:
@@ -96,6 +99,10 @@ class Extension:
         ports.listeners.remove(self._watcher.moved)
         ports.history = ports.NoHistory()
         ports.show_error = ports.plain_traceback
+
+    def _kept_lines(self, run_id: str, start: int, stop: int) -> list[LogLine]:
+        self._writer.flush(FLUSH_SECONDS)
+        return self._archive.lines(run_id, start, stop)
 
     def _configurables(self) -> list[Any]:
         """What ``%config`` knows."""

@@ -24,15 +24,19 @@ from jupyter_flows.kernel.cells import shown_plainly
 from jupyter_flows.kernel.display import Views
 from jupyter_flows.kernel.listing import table
 from jupyter_flows.kernel.options import FLOW_CELL, FLOWS, one_line
+from jupyter_flows.kernel.whole_logs import WholeLogs
 
 
 class FlowMagics:
     """Run cells and flows in the background."""
 
-    def __init__(self, shell: InteractiveShell, config: FlowsConfig, views: Views) -> None:
+    def __init__(
+        self, shell: InteractiveShell, config: FlowsConfig, views: Views, logs: WholeLogs
+    ) -> None:
         self._shell = shell
         self._config = config
         self._views = views
+        self._logs = logs
 
     def register(self) -> None:
         """Make the magics known to the shell."""
@@ -99,7 +103,7 @@ class FlowMagics:
             self._views.show(run)
         if _chosen(options.wait, self._config.wait):
             try:
-                barrier.follow(run)
+                barrier.follow(run, self._logs)
             except BaseException as error:
                 tracebacks.hide_magic(self._shell, error)
                 raise
@@ -183,7 +187,8 @@ class FlowMagics:
                         self._views.show(run)
                 case "logs":
                     for run in found:
-                        print("".join(f"{entry.message}\n" for entry in run.logs), end="")
+                        for text, _ in self._logs.text(run):
+                            print(text, end="")
                 case "cancel":
                     for run in found:
                         run.cancel()

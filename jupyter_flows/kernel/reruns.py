@@ -16,6 +16,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import NotActive
+from jupyter_flows.records import Waiting
+
+WAITS = "Waits for the run of this cell before"
 
 _last: WeakValueDictionary[str, FlowRun] = WeakValueDictionary()
 _before: WeakKeyDictionary[FlowRun, FlowRun] = WeakKeyDictionary()
@@ -41,14 +44,24 @@ def remember(cell: str, run: FlowRun) -> None:
 
 
 def launch_after(earlier: FlowRun, run: FlowRun, launch: Callable[[], None]) -> None:
-    """Launch `run` once `earlier` has ended, unless it was cancelled meanwhile."""
+    """Launch `run` once `earlier` has ended, unless it was cancelled meanwhile.
+
+    If `earlier` ends while it waits itself, `run` waits for what that waited for.
+    """
     _before[run] = earlier
+    run.waiting = Waiting(kind="run", text=WAITS, run=earlier.id)
 
     def go_on() -> None:
         _before.pop(run, None)
+        if run.state_is_final():
+            return
+        still_before = _before.get(earlier)
+        if still_before is not None:
+            launch_after(still_before, run, launch)
+            run.touch()
+            return
         run.waiting = None
-        if not run.state_is_final():
-            launch()
+        launch()
 
     earlier.on_done(go_on)
 

@@ -233,7 +233,7 @@ def test_a_terminal_session_ends_with_its_runs(tmp_path: Path) -> None:
     process.stdin.write(
         "%load_ext jupyter_flows\n"
         "get_ipython().run_cell_magic('flow', 'x', "
-        f"'import time\\ntry: time.sleep(3600)\\nfinally: open(\"{path}\", \"w\").close()')\n"
+        f'\'import time\\ntry: time.sleep(3600)\\nfinally: open("{path}", "w").close()\')\n'
         "import time; time.sleep(0.2)\nexit\n"
     )
     process.stdin.close()

@@ -70,6 +70,18 @@ def test_a_waiting_rerun_can_be_cancelled(flows: Any, cell: Any) -> None:
     assert flows.run("len(ran)")["result"] == "1"
 
 
+def test_a_run_waits_for_all_that_were_before(flows: Any, cell: Any) -> None:
+    """When the second of three is cancelled while it waits, the third waits for the first."""
+    first, second, third = cell(), cell(), cell()
+    flows.control("cancel", run=second)
+    flows.until(second, "CANCELLED")
+    assert flows.until(third, "SCHEDULED")["waiting"]["run"] == first
+    flows.run("go.set()")
+    flows.until(first, "COMPLETED")
+    flows.until(third, "COMPLETED")
+    assert flows.run("len(ran)")["result"] == "2"
+
+
 def test_replace_cancels_the_run_before(flows: Any, cell: Any) -> None:
     """With `--on-rerun replace` the earlier run is cancelled and the new one begins."""
     first = cell()
