@@ -97,6 +97,17 @@ def test_a_config_file_sets_the_defaults(new_kernel: Callable[..., Any], tmp_pat
     assert kernel.control("list")["runs"][0]["tags"] == ["from-file"]
 
 
+def test_the_store_knows_how_to_reach_a_kernel(new_kernel: Callable[..., Any]) -> None:
+    """What is kept of a kernel names its process and its connection file."""
+    kernel = new_kernel()
+    kernel.run("%%flow once --wait --no-view\n1")
+    with Store(kernel.store) as store:
+        _until(lambda: bool(store.runs(1)))
+        record = store.kernel(store.runs(1)[0].kernel)
+    assert record.pid == kernel.pid
+    assert Path(record.connection_file) == Path(kernel.manager.connection_file)
+
+
 @pytest.mark.parametrize("kind", ["directory", "garbage", "below a file"])
 def test_a_store_that_cannot_be_used_is_said_once_and_stops_no_run(
     new_kernel: Callable[..., Any], tmp_path: Path, kind: str
