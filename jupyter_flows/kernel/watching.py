@@ -7,8 +7,8 @@ Guarantees:
   only of what changed.
 - A move to another state is told at once, unless a push has just gone out; that
   and what is printed wait for the next turn.
-- A watch ends by itself after its seconds unless renewed; without watches the
-  thread ends.
+- A watch ends by itself after its seconds unless renewed, when its run's end was
+  told, and when it cannot be told; without watches the thread ends.
 - A push holds no more than `MAX_PUSHED_LINES` lines and `MAX_PUSHED_CHARACTERS`
   characters of them, the newest: however much a run prints, a browser is not
   flooded.
@@ -86,18 +86,24 @@ class Watcher:
                     return
                 watches = list(self._watches.values())
             for watch in watches:
-                if now - watch.told >= _TURN:
-                    self._tell_one(watch, now)
+                if now - watch.told >= _TURN and not self._tell_one(watch, now):
+                    watch.until = now
 
-    def _tell_one(self, watch: _Watch, now: float) -> None:
+    def _tell_one(self, watch: _Watch, now: float) -> bool:
+        """Tell of what has changed; return whether there can be more to tell."""
+        ended = watch.run.state_is_final()
         content = changes_of(watch.run, watch.next_line)
         seen = {**content["run"], "progress": _progress_seen(content["run"])}
         if seen == watch.seen and not content["lines"]:
-            return
+            return not ended
         watch.seen = seen
         watch.next_line = content["run"]["log_count"]
         watch.told = now
-        watch.publish(content)
+        try:
+            watch.publish(content)
+        except Exception:  # whoever watched is gone, such as a widget that was closed
+            return False
+        return True
 
 
 def _progress_seen(run: dict[str, Any]) -> Any:

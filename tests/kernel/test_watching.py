@@ -70,3 +70,27 @@ def test_nothing_is_said_of_a_run_that_nobody_watches(flows: Any) -> None:
     assert pushes(flows.hear_for(0.3)) == []
     flows.control("cancel", run=run)
     flows.until(run, "CANCELLED")
+
+
+def test_a_watcher_that_fails_harms_no_other(flows: Any) -> None:
+    """A watcher that can no longer be told is dropped, and the others are told on."""
+    flows.run(
+        "from jupyter_flows.kernel import extension\n"
+        "def broken(content): raise OSError('closed')\n"
+        "watcher = extension._loaded._watcher\nimport threading\ngo = threading.Event()"
+    )
+    flows.run("%%flow shared --no-view --out run\nprint(1); go.wait(); print(2)")
+    flows.run("watcher.watch(run, 'broken', broken, 60)")
+    run = flows.latest()
+    flows.until(run, "RUNNING")
+    flows.control("watch", run=run)
+    flows.run("go.set()")
+    flows.hear_until(
+        lambda message: (
+            message["msg_type"] == CHANGED
+            and message["content"]["run"]["state_type"] == "COMPLETED"
+        ),
+        seconds=10,
+    )
+    assert flows.run("watcher._thread is None or watcher._thread.join(5)")["error"] is None
+    assert flows.run("watcher._watches, watcher._thread")["result"] == "({}, None)"
