@@ -77,11 +77,9 @@ class Flow(Generic[P, R]):
         """
         return_state = bool(kwargs.pop("return_state", False))
         arguments = self._bind(args, kwargs)
-        caller = current.get()
-        if caller is not None and caller.pending:
-            checkpoints.pass_by()
         if self.isasync:
             return cast(R, self._call_async(arguments, return_state))
+        checkpoints.pass_by()
         executor = InlineExecutor()
         run = self.make_run(executor, arguments, foreground=True)
         executor.launch(run, self._plan(run, arguments))

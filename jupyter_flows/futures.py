@@ -87,6 +87,7 @@ class SubmittedTasks:
         """Run a task on a thread of its own."""
         work = run_on_own_loop if is_async else run_sync
         self._task_runs.append(task_run)
+        task_run.parent.adopt(task_run)
         try:
             self._threads.submit(copy_context(), lambda: self._run_task(work, task_run, plan))
         except BaseException as error:

@@ -62,7 +62,7 @@ def test_a_sync_flow_runs_on_a_thread_of_its_own():
     assert types(run) == ["PENDING", "RUNNING", "COMPLETED"]
 
 
-def test_an_async_flow_runs_on_a_loop_of_its_own():
+def test_an_async_flow_runs_on_a_loop_of_its_own(until):
     """`start` of an async flow gives it a thread and an event loop that nobody else uses."""
 
     @flow
@@ -73,7 +73,7 @@ def test_an_async_flow_runs_on_a_loop_of_its_own():
     (one, loop_of_one), (other, loop_of_other) = where.start().result(20), where.start().result(20)
     assert one is not other
     assert loop_of_one is not loop_of_other
-    assert loop_of_one.is_closed()
+    until(loop_of_one.is_closed)
 
 
 def test_a_flow_on_main_runs_on_the_kernels_loop(kernel_loop):

@@ -35,6 +35,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import wraps
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from jupyter_flows.engine import checkpoints
@@ -234,9 +235,17 @@ def _call_handlers(call: Callable[..., None]) -> Callable[..., None]:
         finally:
             current.reset(token)
         if owner.pending:
-            checkpoints.heed(owner, forced=False)
+            checkpoints.heed(owner, forced=False, frame=_frame_that_logs())
 
     return routed
+
+
+def _frame_that_logs() -> FrameType | None:
+    """Return the frame that called `logging`, which has nothing to clean up here."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "logging"):
+        frame = frame.f_back
+    return frame
 
 
 def _captured(logger: logging.Logger, owner: Any) -> bool:

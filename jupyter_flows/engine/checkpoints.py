@@ -72,9 +72,15 @@ def pass_by() -> None:
         heed(owner, forced=False)
 
 
-def heed(owner: Life, *, forced: bool) -> None:
-    """Do what is asked of `owner`, whose code called: raise, park, or pass."""
-    frame = sys._getframe(1)
+def heed(owner: Life, *, forced: bool, frame: FrameType | None = None) -> None:
+    """Do what is asked of `owner`, whose code called: raise, park, or pass.
+
+    Args:
+        owner: whose code is being run.
+        forced: whether the code says that stopping here is fine.
+        frame: the top of the stack to be judged; the caller's by default.
+    """
+    frame = frame or sys._getframe(1)
     while owner.pending:
         raise_if_due(owner, frame, forced=forced)
         if owner.cancel_reason is not None or not any(run.held for run in owner.flow_run.chain):

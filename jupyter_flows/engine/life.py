@@ -196,6 +196,8 @@ class Life:
                 self.started = state.time
             self._move(state)
         self.announce()
+        if self.parent is not None and self not in self.parent.active:
+            self.parent.adopt(self)
         return True
 
     def try_again(self, message: str) -> bool:
@@ -290,10 +292,12 @@ class Life:
         return Cancelled(_SAYING[self.cancel_reason or "user"])
 
     def adopt(self, child: Life) -> None:
-        """Count a child in, so that a cancel reaches it.
+        """Count a child in, so that a cancel reaches it: before its worker is started,
+        or, if its caller waits for it, when it has begun.
 
         A child begun after the cancel was delivered is part of the cleanup, and
-        is left to run.
+        is left to run. One begun in a cleanup while the cancel is still to be
+        delivered is asked, but stops only where that costs no cleanup.
         """
         with self._lock:
             self.active.add(child)

@@ -14,20 +14,24 @@ step of the loop, in which asyncio makes one of it (`_look`).
 Guarantees:
 
 - A `Root` may be interrupted from any thread; all else happens on the loop's own.
-- A body gets one `CancelledError`, at its next await, and a cleanup may await.
+- A body gets one `CancelledError`, at its next await, and a cleanup may await: one
+  that is under way when the cancel comes has `cancel_grace_seconds` to end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import types
 from _thread import get_ident
-from collections.abc import Awaitable, Callable, Generator
-from time import monotonic
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from time import monotonic, time
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.safe_lines import is_cleanup
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -126,6 +130,11 @@ class Root:
         self._cancelled = False
 
     @property
+    def patient(self) -> bool:
+        """Whether a cleanup that is under way is still left to end before the cancel comes."""
+        return time() - self._life.asked_at < self._life.flow_run.options.cancel_grace_seconds
+
+    @property
     def due(self) -> bool:
         """Whether a cancel is asked and not delivered."""
         return self._life.cancel_reason is not None and not self._life.delivered
@@ -153,10 +162,51 @@ def _look() -> None:
                 child.ask_cancel("parent")
     under_way = {root.task for root in here if root._life.delivered}
     due = [root for root in here if root.due]
+    busy = {root.task for root in due if root.patient and _is_cleaning_up(root.task)} - under_way
     for root in due:
-        root.deliver()
-    for task in {root.task for root in due} - under_way:
+        if root.task not in busy:
+            root.deliver()
+    for task in {root.task for root in due} - under_way - busy:
         task.cancel()
+    if busy:
+        loop.call_later(_LOOK_AGAIN, _look)
+
+
+_LOOK_AGAIN = 0.005  # seconds, while a cleanup awaits that was under way when the cancel came
+
+
+def _is_cleaning_up(task: asyncio.Task[Any]) -> bool:
+    """Whether a cancel of `task` would come into a cleanup, of it or of a task that it awaits."""
+    todo: list[Any] = [task]
+    for each in todo:
+        todo += getattr(each, "_children", ())  # of `gather`
+        if isinstance(each, asyncio.Task):
+            waiter = getattr(each, "_fut_waiter", None)
+            if waiter is not None and waiter not in todo:
+                todo.append(waiter)
+            if is_cleanup(_suspended_frames(each.get_coro())):
+                return True
+    return False
+
+
+def _suspended_frames(awaiting: Any) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine, from the outermost in."""
+    while awaiting is not None:
+        kind = type(awaiting).__name__
+        if kind == "coroutine":
+            frame, awaiting = awaiting.cr_frame, awaiting.cr_await
+        elif kind == "async_generator":
+            frame, awaiting = awaiting.ag_frame, awaiting.ag_await
+        elif kind == "generator":
+            frame, awaiting = awaiting.gi_frame, awaiting.gi_yieldfrom
+            if frame is not None and frame.f_code is driven.__code__:
+                awaiting = frame.f_locals["coroutine"]
+        else:  # a step of an async generator does not name it, but refers to it
+            steps = gc.get_referents(awaiting) if kind.startswith(("async_gen", "anext")) else ()
+            named = ("async_generator", "coroutine", "async_generator_asend")
+            frame, awaiting = None, next((s for s in steps if type(s).__name__ in named), None)
+        if frame is not None:
+            yield frame
 
 
 @types.coroutine
@@ -224,7 +274,8 @@ async def with_its_tasks(body: Callable[[], Awaitable[Any]]) -> Any:
     finally:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
-            task.cancel()
+            if not task.cancelling():  # else it is cleaning up
+                task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
 

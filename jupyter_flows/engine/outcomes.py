@@ -86,6 +86,8 @@ def state_of_error(life: Life, error: BaseException) -> State:
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         return Crashed(f"Ended from outside: {type(error).__name__}.", data=error)
     if isinstance(error, CancelledRun):
+        if life.cancel_reason is not None:
+            return life.cancelled_state()
         return Cancelled(f"A run that it waited for was cancelled: {error}", data=error)
     return Failed(f"{type(error).__name__}: {_text(error)}", data=error)
 

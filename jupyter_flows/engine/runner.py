@@ -65,7 +65,7 @@ def run_sync(life: Life, plan: Plan) -> None:
             timeout = _start_timeout(life, plan)
             try:
                 if life.pending:
-                    checkpoints.heed(life, forced=True)
+                    checkpoints.heed(life, forced=False)
                 value = enter(plan.body)
                 for each in lives_in(value):
                     checkpoints.wait_as_worker((each,), None)

@@ -150,7 +150,8 @@ class FlowRun(Life):
         self._history.run_changed(self)
         if parent is not None:
             self._as_task = Subflow(self, parent)
-            parent.adopt(self)
+            if not executor.in_callers_thread:
+                parent.adopt(self)
 
     # -- what users see ---------------------------------------------------------------
 
@@ -583,7 +584,6 @@ class TaskRun(Life):
             self.number = len(flow_run.task_runs)
             flow_run.task_runs.append(self)
             self._mark()
-        parent.adopt(self)
 
     @property
     def id(self) -> str:

@@ -19,6 +19,9 @@ position, none is an ``__enter__``, ``__exit__`` or ``__del__`` (nor their async
 kin), none imports a module, and the topmost frame, the engine's own left out, is
 not the standard library's, whose code was not written to be stopped inside.
 
+A coroutine that is suspended is judged more narrowly, by `is_cleanup`: an await is
+where a cancel is expected, unless it is a cleanup that awaits.
+
 Reading is pure and takes no locks: any thread may ask about any stack it holds
 still. The analysis of a code object is made once; it is kept as long as the code
 object lives.
@@ -39,13 +42,18 @@ _STDLIB = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 _PACKAGES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 _RITES = frozenset({"__enter__", "__exit__", "__aenter__", "__aexit__", "__del__"})
 _LEAVES = frozenset({"POP_EXCEPT", "RERAISE", "RAISE_VARARGS", "RETURN_VALUE", "RETURN_CONST"})
+_AWAITS = frozenset(
+    {"GET_AWAITABLE", "LOAD_CONST", "SEND", "YIELD_VALUE", "RESUME", "JUMP_BACKWARD_NO_INTERRUPT"}
+)
 _ENTERS = frozenset({"BEFORE_WITH", "BEFORE_ASYNC_WITH"})
 _NO_FALL_THROUGH = frozenset(
     {"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RETURN_CONST"}
     | {"RAISE_VARARGS", "RERAISE"}
 )
 
-_unsafe: "WeakKeyDictionary[CodeType, frozenset[int]]" = WeakKeyDictionary()
+Offsets = frozenset[int]
+
+_known: "WeakKeyDictionary[CodeType, tuple[Offsets, Offsets]]" = WeakKeyDictionary()
 
 
 def is_safe(
@@ -90,15 +98,43 @@ def _is_library(filename: str, packages_allowed: bool) -> bool:
     return filename.startswith(_STDLIB) or filename.startswith("<frozen ")
 
 
-def unsafe_offsets(code: CodeType) -> frozenset[int]:
+def is_cleanup(frames: Iterable[FrameType]) -> bool:
+    """Return whether a suspended coroutine, given by its frames, awaits in a cleanup.
+
+    Only the user's own files are judged: packages are written for cancels that
+    come at any await, and so is whatever awaits on the header of a ``with``.
+    """
+    for frame in frames:
+        code = frame.f_code
+        if is_engine_module(frame.f_globals.get("__name__")) or _is_library(
+            code.co_filename, False
+        ):
+            continue
+        if code.co_name in ("__exit__", "__aexit__") or frame.f_lasti in cleanup_offsets(code):
+            return True
+    return False
+
+
+def unsafe_offsets(code: CodeType) -> Offsets:
     """Return the offsets in `code` at which raising could skip a cleanup."""
-    known = _unsafe.get(code)
+    return _analysis(code)[0]
+
+
+def cleanup_offsets(code: CodeType) -> Offsets:
+    """Return those of the unsafe offsets that lie in a cleanup, not on a header."""
+    return _analysis(code)[1]
+
+
+def _analysis(code: CodeType) -> tuple[Offsets, Offsets]:
+    known = _known.get(code)
     if known is None:
-        known = _unsafe[code] = _analyse(code) if code.co_exceptiontable else frozenset()
+        nothing: Offsets = frozenset()
+        known = _analyse(code) if code.co_exceptiontable else (nothing, nothing)
+        _known[code] = known
     return known
 
 
-def _analyse(code: CodeType) -> frozenset[int]:
+def _analyse(code: CodeType) -> tuple[Offsets, Offsets]:
     bytecode = dis.Bytecode(code)
     instructions = list(bytecode)
     index = {instruction.offset: i for i, instruction in enumerate(instructions)}
@@ -109,15 +145,18 @@ def _analyse(code: CodeType) -> frozenset[int]:
         if instructions[index[entry.target]].opname == "PUSH_EXC_INFO"
     }
     if not handlers:
-        return frozenset()
+        return frozenset(), frozenset()
     unsafe = _reachable(instructions, index, handlers)
 
     # the copy of a `finally` block, and the end of a `with`, on the way without an exception
     places = {_place(instructions[index[offset]]) for offset in unsafe} - {None}
     unsafe |= {each.offset for each in instructions if _place(each) in places}
-    unsafe |= _with_headers(instructions)
-    unsafe |= _try_headers(instructions, {e.start for e in ranges if e.target in handlers})
-    return frozenset(_with_caches(instructions, unsafe))
+    headers = _with_headers(instructions)
+    headers |= _try_headers(instructions, {e.start for e in ranges if e.target in handlers})
+    return (
+        frozenset(_with_caches(instructions, unsafe | headers)),
+        frozenset(_with_caches(instructions, unsafe - headers)),
+    )
 
 
 def _with_caches(instructions: list[dis.Instruction], unsafe: set[int]) -> Iterator[int]:
@@ -152,7 +191,7 @@ def _reachable(
 
 
 def _with_headers(instructions: list[dis.Instruction]) -> set[int]:
-    """Find what a ``with`` does before it is entered: its expressions, back from the entering."""
+    """Find what a ``with`` does until it is entered: its expressions, and awaiting the entering."""
     found = set()
     for i, instruction in enumerate(instructions):
         if not _enters(instruction):
@@ -163,6 +202,10 @@ def _with_headers(instructions: list[dis.Instruction]) -> set[int]:
             if not _within(_place(earlier), span):
                 break
             found.add(earlier.offset)
+        for later in instructions[i + 1 :]:
+            if later.opname not in _AWAITS or not _within(_place(later), span):
+                break
+            found.add(later.offset)
     return found
 
 
