@@ -36,11 +36,9 @@ function keepColours(text: string): string {
 }
 
 export function stripAnsi(text: string): string {
-  return text.includes("\u001b") || CONTROL.test(text)
-    ? ansiPieces(text)
-        .map((piece) => piece.text)
-        .join("")
-    : text;
+  return ansiPieces(text)
+    .map((piece) => piece.text)
+    .join("");
 }
 
 export function ansiPieces(text: string): Piece[] {

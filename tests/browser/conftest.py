@@ -80,7 +80,11 @@ def open_notebook(browser: Browser, request: pytest.FixtureRequest) -> Iterator[
     pages: list[NotebookPage] = []
 
     def open_one(
-        server: Server, name: str, *, kernel: bool = True, scale: float = 1
+        server: Server,
+        name: str,
+        *,
+        kernel: bool = True,
+        scale: float = 1,
     ) -> NotebookPage:
         page = browser.new_page(viewport={"width": 1200, "height": 1000}, device_scale_factor=scale)
         page.set_default_timeout(20_000)
@@ -92,8 +96,9 @@ def open_notebook(browser: Browser, request: pytest.FixtureRequest) -> Iterator[
     errors = []
     for number, page in enumerate(pages):
         SCREENSHOTS.mkdir(exist_ok=True)
-        page.page.screenshot(path=SCREENSHOTS / f"{request.node.name}-{number}.png")
-        page.page.close()
+        if not page.page.is_closed():
+            page.page.screenshot(path=SCREENSHOTS / f"{request.node.name}-{number}.png")
+            page.page.close()
         errors += page.errors
     for server in {page.server for page in pages}:
         server.shut_down_kernels()

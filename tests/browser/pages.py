@@ -42,6 +42,7 @@ class NotebookPage:
         self.server = server
         self.name = name
         self.errors: list[str] = []
+        self.traffic = Traffic(page)
         page.on("pageerror", lambda error: self._note(str(error)))
         page.on("dialog", self._answer)
 

@@ -90,8 +90,9 @@ def test_a_killed_kernel_leaves_a_crashed_run_with_its_log(
     view.expect_state("RUNNING")
     page.run_cell(2)
     view.wait_for_lines(100)
+    died = page.page.get_by_role("dialog").get_by_role("button", name="Ok")
+    page.page.add_locator_handler(died, lambda: died.click())  # JupyterLab says that it died
     os.kill(int(page.output(2)), signal.SIGKILL)
-    page.page.get_by_role("button", name="Ok").click()  # JupyterLab says that it died
     view.expect_state("CRASHED", timeout=30_000)
     view.expect_source("store")
     stored = server.run(view.run_id)

@@ -52,7 +52,7 @@ export function Tabs({ tabs, chosen, prefix, onChoose, children }: Props) {
             onClick={() => onChoose(tab.id)}
           >
             {tab.label}
-            {tab.count !== undefined && <span class="jf-count">{formatCount(tab.count)}</span>}
+            {tab.count !== undefined && <span class="jf-count"> {formatCount(tab.count)}</span>}
           </button>
         ))}
       </div>
