@@ -42,11 +42,18 @@ real_sleep = time.sleep
 F = TypeVar("F", bound=Callable[..., object])
 
 _entries: set[CodeType] = set()
+_bottoms: set[CodeType] = set()
 
 
 def entry(function: F) -> F:
     """Mark a function of the engine that enters the body of a flow or task."""
     _entries.add(function.__code__)  # type: ignore[attr-defined]
+    return function
+
+
+def bottom(function: F) -> F:
+    """Mark a function of the engine that is the first on its thread."""
+    _bottoms.add(function.__code__)  # type: ignore[attr-defined]
     return function
 
 
@@ -145,7 +152,7 @@ def _reach(owner: Life) -> int:
 def _is_safe(owner: Life, frame: FrameType | None, *, lives: int) -> bool:
     grace = owner.flow_run.options.cancel_grace_seconds
     patient = owner.cancel_reason is not None and time.time() - owner.asked_at >= grace
-    return is_safe(frame, _entries, lives, packages=patient)
+    return is_safe(frame, _entries, lives, bottoms=_bottoms, packages=patient)
 
 
 def sleep(seconds: float) -> None:

@@ -61,6 +61,7 @@ def is_safe(
     entries: Container[CodeType],
     lives: int = 1,
     *,
+    bottoms: Container[CodeType] = (),
     packages: bool = True,
 ) -> bool:
     """Return whether raising in `frame`'s stack would skip no cleanup.
@@ -70,6 +71,7 @@ def is_safe(
         entries: the code objects of the engine's functions that enter a body.
         lives: how many such frames belong to what is to be stopped; frames
             beyond the last are not looked at.
+        bottoms: the code objects of functions below which no frame is the user's.
         packages: whether the topmost frame may be one of an installed package.
     """
     top = True
@@ -79,6 +81,8 @@ def is_safe(
             lives -= 1
             if not lives:
                 return True
+        elif code in bottoms:
+            return True
         elif not is_engine_module(frame.f_globals.get("__name__")):
             if top:
                 if _is_library(code.co_filename, packages):

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+from jupyter_flows.engine.checkpoints import bottom
 from jupyter_flows.engine.waiting import Waiter
 
 MOST = 1_000  # tasks of one run at work at once: each thread takes some 50 kB
@@ -32,6 +33,7 @@ class EngineThread(threading.Thread):
         self._job_args = args
         self._context = context
 
+    @bottom
     def run(self) -> None:
         self._context.run(self._job, *self._job_args)
 

@@ -1,0 +1,710 @@
+"""Cancelling: where it takes hold, what it reaches, and when it comes too late."""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+
+import pytest
+
+from jupyter_flows import (
+    RunCancellation,
+    checkpoint,
+    current_run,
+    flow,
+    get_run_logger,
+    pause_flow_run,
+    progress,
+    task,
+)
+from jupyter_flows.engine.executors import for_background
+from jupyter_flows.engine.timers import ring
+from jupyter_flows.states import TERMINAL
+
+FOR_EVER = 3600
+
+
+def terminal_states(run):
+    return [state for state in run.states if state.type in TERMINAL]
+
+
+def cancelled_in(body, until, started):
+    """Start `body`, cancel it once it has `started`, and return the run when it has ended."""
+    run = flow(body, name=getattr(body, "__name__", "body")).start()
+    assert started.wait(20)
+    assert run.cancel()
+    run.wait(20)
+    return run
+
+
+# -- before the start ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_cancel_before_the_start_means_that_the_body_never_starts(kind):
+    """A run that is cancelled before its worker begins is CANCELLED at once; no code has run."""
+
+    def body():
+        began.append(1)
+
+    async def body_async():
+        began.append(1)
+
+    began = []
+    tested = flow(body if kind == "sync" else body_async)
+    run = tested.make_run(for_background(None, is_async=tested.isasync))
+    assert run.cancel()
+    assert run.state.is_cancelled()
+    tested.launch(run)
+    run.wait(20)
+    assert began == []
+    assert [state.type for state in run.states] == ["PENDING", "CANCELLED"]
+    assert run.attempt == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_cancel_as_the_worker_begins_stops_it_before_the_body(kind):
+    """A cancel between RUNNING and the body's first line still means that no line is run."""
+    from jupyter_flows.engine import ports
+
+    def body():
+        began.append(1)
+
+    async def body_async():
+        began.append(1)
+
+    def cancel_as_it_begins(life):
+        if life.name == "begins" and life.state.is_running():
+            life.cancel()
+
+    began = []
+    ports.listeners.append(cancel_as_it_begins)
+    try:
+        run = flow(body if kind == "sync" else body_async, name="begins").start().wait(20)
+    finally:
+        ports.listeners.remove(cancel_as_it_begins)
+    assert run.state.is_cancelled()
+    assert began == []
+
+
+# -- where it takes hold ---------------------------------------------------------------
+
+
+def _checkpoints():
+    checkpoint()
+
+
+def _context_checkpoint():
+    current_run().checkpoint()
+
+
+def _prints():
+    print("here")
+
+
+def _logs():
+    get_run_logger().info("here")
+
+
+def _sleeps():
+    time.sleep(FOR_EVER)
+
+
+def _steps():
+    for _ in progress(range(3)):
+        pass
+
+
+def _calls_a_task():
+    _nothing()
+
+
+def _submits_a_task():
+    _nothing.submit()
+
+
+def _calls_a_flow():
+    _empty()
+
+
+def _waits_for_approval():
+    pause_flow_run()
+
+
+@task
+def _nothing():
+    return None
+
+
+@flow
+def _empty():
+    return None
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        _checkpoints,
+        _context_checkpoint,
+        _prints,
+        _logs,
+        _sleeps,
+        _steps,
+        _calls_a_task,
+        _submits_a_task,
+        _calls_a_flow,
+        _waits_for_approval,
+    ],
+    ids=lambda function: function.__name__.strip("_"),
+)
+def test_a_thread_stops_at_its_next_checkpoint(reach):
+    """In sync code a cancel is RunCancellation, raised where the code next meets the engine."""
+
+    def body():
+        begun.set()
+        go.wait(20)
+        try:
+            reach()
+        except RunCancellation as cancellation:
+            caught.append(cancellation)
+            raise
+        passed.append(1)
+
+    begun, go = threading.Event(), threading.Event()
+    caught, passed = [], []
+    run = flow(body).start()
+    begun.wait(20)
+    run.cancel()
+    assert run.state.is_cancelling()
+    go.set()
+    assert run.wait(20).state.is_cancelled()
+    assert not passed
+    assert [(each.run_id, each.reason) for each in caught] == [(run.id, "user")]
+    assert isinstance(caught[0], BaseException)
+    assert not isinstance(caught[0], Exception)
+
+
+def test_a_cancel_wakes_what_sleeps_or_waits(until):
+    """A cancel ends `time.sleep`, `future.result()` and `run.wait()` of a run that is in them."""
+
+    @task
+    def long():
+        time.sleep(FOR_EVER)
+
+    def sleeps():
+        started.set()
+        time.sleep(FOR_EVER)
+
+    def waits_for_a_task():
+        future = long.submit()
+        started.set()
+        future.result()
+
+    def waits_for_a_run():
+        run = flow(sleeps).start()
+        run.wait()
+
+    for body in (sleeps, waits_for_a_task, waits_for_a_run):
+        started = threading.Event()
+        run = cancelled_in(body, until, started)
+        assert run.state.is_cancelled(), body
+
+
+def test_an_async_run_stops_at_its_next_await(until):
+    """In async code a cancel is CancelledError at the next await, and a cleanup may await."""
+
+    async def body():
+        started.set()
+        try:
+            await asyncio.sleep(FOR_EVER)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            print("cleaned up")
+            raise
+
+    started = threading.Event()
+    run = cancelled_in(body, until, started)
+    assert run.state.is_cancelled()
+    assert [line.message for line in run.logs] == ["cleaned up"]
+
+
+def test_a_cleanup_that_awaits_is_left_to_end(until):
+    """A cancel that comes while an async cleanup is under way waits for it, within the grace."""
+
+    @flow
+    async def body():
+        try:
+            await asyncio.sleep(0)
+        finally:
+            started.set()
+            for _ in range(30):
+                await asyncio.sleep(0.001)
+            print("whole")
+        await asyncio.sleep(FOR_EVER)
+
+    started = threading.Event()
+    run = body.start()
+    started.wait(20)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert [line.message for line in run.logs] == ["whole"]
+
+
+def test_a_cleanup_that_awaits_for_ever_is_cancelled_after_the_grace(until):
+    """An async cleanup that does not end within `cancel_grace_seconds` gets the cancel."""
+
+    @flow(cancel_grace_seconds=0.05)
+    async def body():
+        try:
+            await asyncio.sleep(0)
+        finally:
+            started.set()
+            await asyncio.sleep(FOR_EVER)
+
+    started = threading.Event()
+    run = body.start()
+    started.wait(20)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+
+
+def test_a_helper_thread_is_stopped_and_does_not_count_as_told():
+    """A thread that a run started stops at its own checkpoint; the body's outcome stands."""
+
+    def work():
+        try:
+            begun.set()
+            go.wait(20)
+            print("in the helper")
+        except RunCancellation:
+            stopped.append(1)
+            raise
+
+    @flow
+    def body():
+        helper = threading.Thread(target=work)
+        helper.start()
+        helper.join()
+        return "done"
+
+    begun, go, stopped = threading.Event(), threading.Event(), []
+    run = body.start()
+    begun.wait(20)
+    run.cancel()
+    go.set()
+    assert run.result(20) == "done"
+    assert stopped == [1]
+
+
+# -- what it says ----------------------------------------------------------------------
+
+
+def test_a_second_cancel_is_harmless_and_the_first_reason_stands(until):
+    """Cancelling again, while it stops or when it has, returns False and changes nothing."""
+
+    def body():
+        try:
+            started.set()
+            time.sleep(FOR_EVER)
+        finally:
+            go.wait(20)
+
+    started, go = threading.Event(), threading.Event()
+    run = flow(body).start()
+    started.wait(20)
+    assert run.cancel("concurrency")
+    assert not run.cancel("user")
+    until(lambda: run.delivered)
+    assert not run.cancel("shutdown")
+    go.set()
+    run.wait(20)
+    assert not run.cancel()
+    assert run.record().reason == "concurrency"
+    assert "newer run" in run.state.message
+    assert len(terminal_states(run)) == 1
+
+
+@pytest.mark.parametrize(
+    "after",
+    [lambda: "a result", lambda: 1 / 0, lambda: current_run().attempt],
+)
+def test_a_delivered_cancel_makes_it_cancelled_whatever_follows(after):
+    """Once the cancel was raised in its code a run is CANCELLED, though that swallows it."""
+
+    @flow(retries=3)
+    def body():
+        attempts.append(1)
+        current_run().cancel()
+        with contextlib.suppress(RunCancellation):
+            checkpoint()
+        return after()
+
+    attempts = []
+    assert body.start().wait(20).state.is_cancelled()
+    assert attempts == [1]
+
+
+def test_a_swallowed_cancel_in_async_code_counts_too():
+    """An async run that swallows its CancelledError and returns is CANCELLED all the same."""
+
+    @flow
+    async def body():
+        current_run().cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(FOR_EVER)
+        await asyncio.sleep(0)
+        return "a result"
+
+    assert body.start().wait(20).state.is_cancelled()
+
+
+def test_a_cancel_that_comes_too_late_leaves_the_outcome():
+    """A body that returns without meeting a checkpoint has its result, though it was asked."""
+
+    @flow
+    def body():
+        current_run().cancel()
+        return "done"
+
+    run = body.start()
+    assert run.result(20) == "done"
+    assert [state.type for state in run.states][-2:] == ["CANCELLING", "COMPLETED"]
+
+
+def test_a_swallowed_cancel_is_raised_again_only_where_it_is_safe():
+    """After it was swallowed a cancel comes again at a safe place, never into a cleanup."""
+
+    @flow
+    def body():
+        current_run().cancel()
+        try:
+            print("one")
+        except RunCancellation:
+            print("swallowed")
+            checkpoint()
+            where.append("handler")
+        try:
+            where.append("body")
+            print("two")
+            where.append("not here")
+        finally:
+            print("three")
+            checkpoint()
+            where.append("cleanup")
+
+    where = []
+    run = body.start().wait(20)
+    assert run.state.is_cancelled()
+    assert where == ["handler", "body", "cleanup"]
+
+
+def test_exit_flag_counts_as_told():
+    """Code that has seen `exit_flag` True was told: the run is CANCELLED when it returns."""
+
+    @flow
+    def body():
+        context = current_run()
+        assert not context.exit_flag
+        context.cancel()
+        assert context.is_cancelled
+        assert context.exit_flag
+        return "partial"
+
+    assert body.start().wait(20).state.is_cancelled()
+
+
+def test_a_flag_read_after_the_end_changes_nothing():
+    """A helper that reads `exit_flag` when its run has ended does not touch how it ended."""
+
+    @flow
+    def body():
+        contexts.append(current_run())
+        current_run().cancel()
+        return "done"
+
+    contexts = []
+    run = body.start()
+    assert run.result(20) == "done"
+    assert contexts[0].exit_flag
+    assert not run.delivered
+    assert run.state.is_completed()
+
+
+# -- what it reaches -------------------------------------------------------------------
+
+
+def test_children_are_cancelled_with_their_parent(until):
+    """A cancel reaches tasks in threads, on loops, subflows and their tasks, as "parent"."""
+
+    @task
+    def sleeps():
+        begun.release()
+        time.sleep(FOR_EVER)
+
+    @task
+    async def sleeps_async():
+        begun.release()
+        await asyncio.sleep(FOR_EVER)
+
+    @flow
+    def inner():
+        return [sleeps.submit(), sleeps_async.submit()]
+
+    @flow
+    async def inner_async():
+        await asyncio.gather(sleeps_async(), sleeps_async())
+
+    @flow
+    def outer():
+        sleeps.submit()
+        sleeps_async.submit()
+        background.append(inner_async.start())
+        inner()
+
+    begun, background = threading.Semaphore(0), []
+    run = outer.start()
+    for _ in range(6):
+        assert begun.acquire(timeout=20)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert background[0].wait(20).state.is_cancelled()
+    children = [each for each in run.tasks if hasattr(each, "run")]
+    everything = [*run.tasks, *(task_run for child in children for task_run in child.run.tasks)]
+    assert len(everything) == 8
+    assert all(each.state.is_cancelled() for each in everything)
+    assert {child.run.record().reason for child in children} == {"parent"}
+
+
+def test_one_cancel_passes_through_a_whole_loop(until):
+    """Of an async run's gathered tasks each gets one CancelledError, so that each can clean up."""
+
+    @task
+    async def sleeps(i):
+        try:
+            begun.release()
+            await asyncio.sleep(FOR_EVER)
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0.001)
+            tidied.append(i)
+
+    @flow
+    async def inner(i):
+        await sleeps(i)
+
+    async def body():
+        beside = asyncio.ensure_future(sleeps("beside"))
+        try:
+            await asyncio.gather(sleeps(1), inner(2), sleeps(3))
+        finally:
+            await asyncio.wait([beside])
+            tidied.append("body")
+
+    for on in ("async", "main"):
+        begun, tidied = threading.Semaphore(0), []
+        if on == "async":
+            run = flow(body).start()
+            for _ in range(4):
+                assert begun.acquire(timeout=20)
+            run.cancel()
+            run.wait(20)
+        else:
+
+            async def main():
+                run = flow(body, on="main").start()
+                while not begun.acquire(blocking=False):  # noqa: B023
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.01)
+                run.cancel()
+                await run.wait_async()
+                return run
+
+            run = asyncio.run(main())
+        assert run.state.is_cancelled()
+        assert tidied[-1] == "body"
+        assert set(tidied) == {1, 2, 3, "beside", "body"}
+
+
+def test_an_asyncio_task_is_left_as_it_was_found():
+    """A flow awaited by other code leaves that code's asyncio task uncancelled."""
+
+    @flow
+    async def inner():
+        current_run().cancel()
+        await asyncio.sleep(FOR_EVER)
+
+    async def main():
+        state = await inner(return_state=True)
+        assert state.is_cancelled()
+        assert not asyncio.current_task().cancelling()
+        async with asyncio.timeout(20):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_a_task_in_a_cleanup_is_left_to_run(until):
+    """A task that a cleanup calls or submits after the cancel runs to its end."""
+
+    @task
+    def tidy(i):
+        print("tidying", i)
+        time.sleep(0.001)
+        return i
+
+    @flow
+    def body():
+        try:
+            started.set()
+            time.sleep(FOR_EVER)
+        finally:
+            results.append(tidy(1))
+            results.append(tidy.submit(2).result())
+
+    started, results = threading.Event(), []
+    run = body.start()
+    started.wait(20)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert results == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_paused_run_can_be_cancelled(kind, until):
+    """A cancel lifts a pause: the run stops where it is held, in a cleanup too."""
+
+    def body():
+        for i in range(FOR_EVER):
+            seen.append(i)
+            time.sleep(0.001)
+
+    async def body_async():
+        for i in range(FOR_EVER):
+            seen.append(i)
+            await asyncio.sleep(0.001)
+
+    def in_a_cleanup():
+        try:
+            seen.append("in")
+        finally:
+            for i in range(20):
+                seen.append(i)
+                time.sleep(0.01)
+                checkpoint()
+
+    for each in (body if kind == "sync" else body_async, in_a_cleanup):
+        seen = []
+        run = flow(each).start()
+        until(lambda seen=seen: seen)
+        run.pause()
+        until(lambda run=run: run.state.is_paused())
+        run.cancel()
+        assert run.wait(20).state.is_cancelled()
+
+
+# -- races -----------------------------------------------------------------------------
+
+
+def test_a_cancel_races_with_the_end():
+    """Each of 2,000 cancels near the end leaves one terminal state, CANCELLED if it was told."""
+
+    @flow
+    def body():
+        for _ in range(spins):
+            pass
+        checkpoint()
+
+    @flow
+    async def body_async():
+        for _ in range(spins // 10):
+            await asyncio.sleep(0)
+
+    states = []
+    rng = random.Random(20)
+    for i in range(2_000):
+        spins = rng.randrange(200)
+        run = (body_async if i % 4 == 0 else body).start()
+        for _ in range(rng.randrange(400)):
+            pass
+        run.cancel()
+        run.wait(20)
+        assert len(terminal_states(run)) == 1
+        assert run.state.is_final()
+        told = run.delivered or run.attempt == 0
+        assert run.state.is_cancelled() == told, (run.states, run.delivered)
+        states.append(run.state.type)
+    assert len(set(states)) == 2  # both ways were seen
+
+
+def test_cancels_race_with_each_other(until):
+    """Of many cancels at once one counts, and its reason stands."""
+
+    for _ in range(200):
+        run = flow(lambda: time.sleep(FOR_EVER)).start()
+        barrier = threading.Barrier(4)
+        counted = []
+
+        def cancel(reason, run=run, barrier=barrier, counted=counted):
+            barrier.wait(20)
+            if run.cancel(reason):
+                counted.append(reason)
+
+        reasons = ["user", "parent", "concurrency", "shutdown"]
+        threads = [threading.Thread(target=cancel, args=(reason,)) for reason in reasons]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        run.wait(20)
+        assert counted == [run.cancel_reason]
+        assert len(terminal_states(run)) == 1
+
+
+def test_every_waiter_is_told_once():
+    """Each callback of a run's end is called once, whoever ends it and whenever it was added."""
+
+    for _ in range(300):
+        run = flow(lambda: checkpoint()).start()
+        called = [0] * 10
+
+        def count(i, called=called):
+            called[i] += 1
+
+        for i in range(10):
+            run.on_done(lambda i=i, count=count: count(i))
+            if i == 5:
+                run.cancel()
+        run.wait(20)
+        deadline = time.monotonic() + 20
+        while called != [1] * 10 and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        assert called == [1] * 10
+
+
+def test_a_timeout_never_hits_the_next_attempt():
+    """A timeout that rings as its attempt ends is that attempt's alone."""
+
+    @flow(timeout_seconds=0.002, retries=40)
+    def body():
+        if current_run().attempt <= 40:
+            until = time.perf_counter() + 0.002
+            while time.perf_counter() < until:
+                pass
+            raise ValueError
+        return "done"
+
+    for _ in range(5):
+        run = body.start().wait(20)
+        # the last attempt returns at once: no timeout of an earlier one may end it
+        assert run.state.is_completed(), run.states[-4:]
+
+
+def test_a_timer_rings_once_and_not_when_cancelled(until):
+    """Alarms ring in the order of their times, and a cancelled one does not."""
+    rung = []
+    ring(0.03, lambda: rung.append("late"))
+    ring(0.01, lambda: rung.append("early"))
+    ring(0.02, lambda: rung.append("never")).cancel()
+    until(lambda: len(rung) == 2)
+    assert rung == ["early", "late"]
