@@ -29,7 +29,7 @@ LONGEST = 1_000_000  # characters in a line: more is a mistake, and freezes a br
 class RunLog:
     """The log of one flow run."""
 
-    __slots__ = ("_first", "_forget", "_history", "_lines", "_lock", "_run_id", "dropped", "echo")
+    __slots__ = ("_first", "_forget", "_history", "_lines", "_lock", "_run_id", "echo")
 
     def __init__(self, run_id: str, history: History) -> None:
         self._run_id = run_id
@@ -39,12 +39,9 @@ class RunLog:
         self._forget = 2 * HELD
         self._lock = allocate_lock()
         self.echo: Callable[[LinePlain], None] | None = None  # shows a foreground run's lines
-        self.dropped = False  # set when the run is abandoned: later lines vanish
 
     def add(self, level: int, source: str, message: str) -> None:
         """Append one line; `message` holds no newline."""
-        if self.dropped:
-            return
         if len(message) > LONGEST:
             cut = len(message) - LONGEST
             message = f"{message[:LONGEST]}… [{cut:,} characters cut]"

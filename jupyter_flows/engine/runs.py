@@ -132,7 +132,7 @@ class FlowRun(Life):
         self.submitted: Submitted | None = None
         self.waiting: Waiting | None = None
         self._questions: list[Question] = []  # not answered yet: the first is `waiting`
-        self.abandoned = False
+        self.waited_for = False  # somebody has seen its end by `wait`, `result` or `await`
         self._history = ports.history
         self.log = RunLog(self._id, self._history)
         self._streams: dict[int, LineWriter] = {}
@@ -177,7 +177,8 @@ class FlowRun(Life):
 
     def wait(self, timeout: float | None = None) -> FlowRun:
         """Wait for its end, for `timeout` seconds at most, and return the run."""
-        wait_as_worker((self,), timeout)
+        if wait_as_worker((self,), timeout):
+            self.waited_for = True
         return self
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
@@ -208,6 +209,7 @@ class FlowRun(Life):
     async def wait_async(self) -> None:
         """Wait for its end without blocking the event loop."""
         await ended(self)
+        self.waited_for = True
 
     def cancel(self, reason: str = "user") -> bool:
         """Ask it, its tasks and subflows to stop; returns at once.

@@ -79,6 +79,7 @@ def _refuse_to_hang(run: FlowRun) -> None:
 
 def fail_with(run: FlowRun) -> None:
     """Raise what a run ended with, unless it ended well or a cell cancelled it."""
+    run.waited_for = True
     if run.state.type is StateType.COMPLETED:
         return
     if run.state.type is StateType.CANCELLED and run not in stopped_by_people:

@@ -212,6 +212,8 @@ class FlowMagics:
         found = all_runs.list(
             state=options.state, name=options.name, tag=options.tag, limit=_ALL_RUNS
         )
+        if options.action == "wait":  # a run that failed before the barrier fails it too
+            return [run for run in found if not (run.state_is_final() and run.waited_for)]
         only_active = options.all or options.action not in ("list", "show", "logs")
         return [run for run in found if not (only_active and run.state_is_final())]
 

@@ -10,8 +10,8 @@ Guarantees:
 - A watch ends by itself after its seconds unless renewed, when its run's end was
   told, and when it cannot be told; without watches the thread ends.
 - A push holds no more than `MAX_PUSHED_LINES` lines and `MAX_PUSHED_CHARACTERS`
-  characters of them, the newest: however much a run prints, a browser is not
-  flooded.
+  characters of them, the newest, shared by all that is watched: however many runs
+  print however much, a browser is not flooded, nor the server's limit reached.
 """
 
 from __future__ import annotations
@@ -85,14 +85,15 @@ class Watcher:
                     self._thread = None
                     return
                 watches = list(self._watches.values())
+            room = messages.MAX_PUSHED_CHARACTERS // len(watches)
             for watch in watches:
-                if now - watch.told >= _TURN and not self._tell_one(watch, now):
+                if now - watch.told >= _TURN and not self._tell_one(watch, now, room):
                     watch.until = now
 
-    def _tell_one(self, watch: _Watch, now: float) -> bool:
+    def _tell_one(self, watch: _Watch, now: float, room: int) -> bool:
         """Tell of what has changed; return whether there can be more to tell."""
         ended = watch.run.state_is_final()
-        content = changes_of(watch.run, watch.next_line)
+        content = changes_of(watch.run, watch.next_line, room)
         seen = {**content["run"], "progress": _progress_seen(content["run"])}
         if seen == watch.seen and not content["lines"]:
             return not ended
@@ -110,8 +111,8 @@ def _progress_seen(run: dict[str, Any]) -> Any:
     return [(bar["number"], bar["done"], bar["ended"]) for bar in run["progress"]]
 
 
-def changes_of(run: FlowRun, next_line: int) -> dict[str, Any]:
-    """Make the content of a push: the run, and the newest lines from `next_line`."""
+def changes_of(run: FlowRun, next_line: int, room: int) -> dict[str, Any]:
+    """Make the content of a push: the run, and the newest lines from `next_line` that fit."""
     record = run.record()
     start = max(next_line, record.log_count - messages.MAX_PUSHED_LINES)
     lines = run.log.read(start, record.log_count)
@@ -119,7 +120,7 @@ def changes_of(run: FlowRun, next_line: int) -> dict[str, Any]:
         "protocol": messages.PROTOCOL,
         "run": record.as_json(),
         "now": time(),
-        "lines": newest_that_fit(lines, messages.MAX_PUSHED_CHARACTERS),
+        "lines": newest_that_fit(lines, room),
     }
 
 

@@ -131,3 +131,15 @@ def _running(flows: Any, name: str) -> str:
             if run["name"] == name and run["state_type"] == "RUNNING":
                 return str(run["id"])
     raise AssertionError(f"{name} does not run")
+
+
+def test_a_run_that_failed_before_the_barrier_fails_it_once(flows: Any) -> None:
+    """`%flows wait` tells of a failed run that nobody has waited for, and tells it once."""
+    flows.run("%%flow early --no-view\nraise LookupError('before the barrier')")
+    while flows.state(flows.latest()) != "FAILED":
+        flows.run("pass")
+    assert flows.run("%flows wait")["error"]["ename"] == "LookupError"
+    assert flows.run("%flows wait")["error"] is None
+    flows.run("%%flow seen --no-view --out seen\n1 / 0")
+    flows.run("seen.wait()")
+    assert flows.run("%flows wait")["error"] is None
