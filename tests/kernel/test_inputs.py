@@ -1,5 +1,6 @@
 """`input()` and `getpass()` in a background run of a real kernel."""
 
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +29,20 @@ def test_a_question_that_begins_while_a_cell_runs_is_not_that_cells(flows: Any) 
     assert flows.until(flows.latest(), "PAUSED")["waiting"]["text"] == "who? "
     flows.control("cancel", run=flows.latest())
     flows.until(flows.latest(), "CANCELLED")
+
+
+def test_a_question_that_begins_while_no_cell_runs_is_asked(flows: Any, tmp_path: Path) -> None:
+    """A run that asks long after its cell has ended is PAUSED with its prompt too."""
+    go = tmp_path / "go"
+    flows.run(
+        f"%%flow asks --no-view\nfrom pathlib import Path\nimport time\n"
+        f"while not Path({str(go)!r}).exists(): time.sleep(0.001)\ninput('who? ')"
+    )
+    go.touch()
+    run = flows.latest()
+    assert flows.until(run, "PAUSED")["waiting"]["text"] == "who? "
+    flows.control("resume", run=run, input="Ada")
+    assert flows.until(run, "COMPLETED")["result"] == "'Ada'"
 
 
 def test_a_cells_own_input_is_the_front_ends(flows: Any) -> None:
