@@ -77,9 +77,17 @@ def _refuse_to_hang(run: FlowRun) -> None:
     )
 
 
+def fail_with_first(runs: Iterable[FlowRun]) -> None:
+    """Raise what the first run ended with that did not end well; none is told of again."""
+    in_order = sorted(runs, key=lambda run: run.created)
+    for run in in_order:
+        run.waited_for = True
+    for run in in_order:
+        fail_with(run)
+
+
 def fail_with(run: FlowRun) -> None:
     """Raise what a run ended with, unless it ended well or a cell cancelled it."""
-    run.waited_for = True
     if run.state.type is StateType.COMPLETED:
         return
     if run.state.type is StateType.CANCELLED and run not in stopped_by_people:

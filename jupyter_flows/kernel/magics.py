@@ -226,8 +226,7 @@ class FlowMagics:
                     f"%flows wait: {len(left)} of {len(found)} runs have not ended within "
                     f"{timeout:g} s; they go on."
                 )
-            for run in found:
-                barrier.fail_with(run)
+            barrier.fail_with_first(found)
         except BaseException as error:
             tracebacks.hide_magic(self._shell, error)
             raise
