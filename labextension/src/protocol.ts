@@ -9,6 +9,8 @@
  * Times are seconds since the epoch, by the clock of whoever sent them; durations are seconds.
  */
 
+import { stripAnsi } from "./ansi";
+
 export const PROTOCOL = 1;
 export const MIME_TYPE = "application/vnd.jupyter-flows.run+json";
 export const MAX_LINES = 2000; // lines in one reply
@@ -149,6 +151,11 @@ function text(value: unknown): string {
   return typeof value === "string" ? value : "";
 }
 
+/** Text that is drawn as it is: without what only a terminal understands. */
+function words(value: unknown): string {
+  return stripAnsi(text(value));
+}
+
 function textOrNull(value: unknown): string | null {
   return typeof value === "string" ? value : null;
 }
@@ -171,7 +178,7 @@ export function readLine(value: unknown): LogLine | null {
     number: count(value[0]),
     time: number(value[1]),
     level: number(value[2]),
-    source: text(value[3]),
+    source: words(value[3]),
     message: text(value[4]),
   };
 }
@@ -192,8 +199,8 @@ export function readTransitions(value: unknown): Transition[] {
     return {
       time: number(it.time),
       type: text(it.type),
-      name: text(it.name),
-      message: text(it.message),
+      name: words(it.name),
+      message: words(it.message),
     };
   });
 }
@@ -204,11 +211,11 @@ export function readTasks(value: unknown): Task[] {
     return {
       number: count(it.number),
       parent: numberOrNull(it.parent),
-      name: text(it.name),
+      name: words(it.name),
       flow_run: textOrNull(it.flow_run),
       state_type: text(it.state_type),
-      state_name: text(it.state_name),
-      state_message: text(it.state_message),
+      state_name: words(it.state_name),
+      state_message: words(it.state_message),
       created: number(it.created),
       started: numberOrNull(it.started),
       ended: numberOrNull(it.ended),
@@ -234,7 +241,7 @@ function readProgress(value: unknown): Progress {
   return {
     number: count(it.number),
     parent: numberOrNull(it.parent),
-    label: text(it.label),
+    label: words(it.label),
     done: number(it.done),
     total: numberOrNull(it.total),
     started: number(it.started),
@@ -248,7 +255,7 @@ function readWaiting(value: unknown): Waiting | null {
   if (!text(it.kind)) return null;
   return {
     kind: text(it.kind),
-    text: text(it.text),
+    text: words(it.text),
     run: textOrNull(it.run),
     until: numberOrNull(it.until),
   };
@@ -266,14 +273,14 @@ export function readRun(value: unknown): Run | null {
   if (!text(it.id)) return null;
   return {
     id: text(it.id),
-    name: text(it.name),
-    flow: text(it.flow),
-    on: text(it.on),
+    name: words(it.name),
+    flow: words(it.flow),
+    on: words(it.on),
     kernel: text(it.kernel),
     parent: textOrNull(it.parent),
     state_type: text(it.state_type),
-    state_name: text(it.state_name),
-    state_message: text(it.state_message),
+    state_name: words(it.state_name),
+    state_message: words(it.state_message),
     state_time: number(it.state_time),
     asked: textOrNull(it.asked),
     reason: textOrNull(it.reason),
@@ -284,9 +291,9 @@ export function readRun(value: unknown): Run | null {
     paused_seconds: number(it.paused_seconds),
     paused_since: numberOrNull(it.paused_since),
     attempt: count(it.attempt),
-    tags: list(it.tags).map(text).filter(Boolean),
+    tags: list(it.tags).map(words).filter(Boolean),
     parameters: Object.fromEntries(
-      Object.entries(fields(it.parameters)).map(([name, shown]) => [name, text(shown)]),
+      Object.entries(fields(it.parameters)).map(([name, shown]) => [stripAnsi(name), text(shown)]),
     ),
     cell: textOrNull(it.cell),
     progress: list(it.progress).map(readProgress),
@@ -295,7 +302,7 @@ export function readRun(value: unknown): Run | null {
     log_count: count(it.log_count),
     live: list(it.live).map((item) => {
       const [source, so_far] = list(item);
-      return [text(source), text(so_far)];
+      return [words(source), text(so_far)];
     }),
     output_count: count(it.output_count),
     output_changes: count(it.output_changes),
@@ -322,5 +329,5 @@ export function readSaved(value: unknown): Saved {
 }
 
 export function readName(data: unknown): string {
-  return text(fields(data).name);
+  return words(fields(data).name);
 }

@@ -1,6 +1,7 @@
 /**
  * Rich outputs where no rendermime is at hand: outside JupyterLab. Only forms that can do nothing
- * are shown: images as `<img>`, which run no scripts, HTML in a sandboxed frame, and text.
+ * are shown: images as `<img>`, which run no scripts, HTML in a sandboxed frame, and text, which
+ * Markdown is here too.
  */
 
 import { stripAnsi } from "./ansi";
@@ -33,7 +34,9 @@ function plainNode(data: Record<string, unknown>): HTMLElement {
   const pre = document.createElement("pre");
   pre.className = "jf-plain";
   pre.textContent = stripAnsi(
-    joined(data["text/plain"]) ?? "This output has no form to show here.",
+    joined(data["text/markdown"]) ??
+      joined(data["text/plain"]) ??
+      "This output has no form to show here.",
   );
   return pre;
 }

@@ -18,20 +18,19 @@ ALL = " ".join([IMAGE, SCRIPT, COMMAND, JAVASCRIPT])
 """
 FAILING = """
 import logging
-from jupyter_flows import flow, progress, tags, task
+from jupyter_flows import flow, progress, task
 @task(name=IMAGE + "task")
 def hostile_task(text):
     print(text)
-@flow(name=IMAGE + SCRIPT, log_prints=True)
+@flow(name=IMAGE + SCRIPT, log_prints=True, tags=[IMAGE])
 def hostile(parameter):
     for line in [IMAGE, SCRIPT, COMMAND, JAVASCRIPT]:
         print(line)
     logging.getLogger(IMAGE).warning(ALL)
-    for _ in progress(range(2), IMAGE):
+    for _ in progress(range(2), description=IMAGE):
         hostile_task(ALL)
     raise ValueError(ALL)
-with tags(IMAGE):
-    failing = hostile.start(ALL)
+failing = hostile.start(ALL)
 failing
 """
 RESULT = """

@@ -99,9 +99,11 @@ function Buttons({ model, run }: { model: RunModel; run: Run }) {
     <button
       type="button"
       class="jf-button"
-      disabled={!control.enabled}
+      aria-disabled={!control.enabled}
       title={able ? undefined : "The kernel does not answer"}
-      onClick={() => void model.act(control.action)}
+      onClick={() => {
+        if (control.enabled) void model.act(control.action);
+      }}
     >
       {control.action === "pause" && <PauseIcon />}
       {control.action === "resume" && <ResumeIcon />}

@@ -3,12 +3,16 @@
 import { useState } from "preact/hooks";
 import { formatDuration } from "../format";
 import type { RunModel } from "../model";
+import type { Run } from "../protocol";
 import { useTicks } from "./hooks";
+
+const PATIENCE_SECONDS = 1;
 
 export function WaitingBar({ model }: { model: RunModel }) {
   const { run } = model;
   const waiting = run?.waiting ?? null;
   useTicks(waiting?.until != null && model.active, 1000);
+  if (run?.state_type === "CANCELLING") return <Stopping model={model} run={run} />;
   if (!run || !waiting || model.ended || run.asked === "cancel") return null;
   const able = model.status.capability !== "read-only" && model.pending === null;
   const left = waiting.until !== null ? Math.max(0, Math.ceil(waiting.until - model.now())) : null;
@@ -25,9 +29,11 @@ export function WaitingBar({ model }: { model: RunModel }) {
             <button
               type="button"
               class="jf-button"
-              disabled={!able}
+              aria-disabled={!able}
               title="Cancel the earlier run and begin"
-              onClick={() => void model.act("replace")}
+              onClick={() => {
+                if (able) void model.act("replace");
+              }}
             >
               {model.pending === "replace" ? "Replacing…" : "Replace"}
             </button>
@@ -38,13 +44,15 @@ export function WaitingBar({ model }: { model: RunModel }) {
       return (
         <div class="jf-waiting jf-asks">
           <span class="jf-question">{waiting.text || "Waits for approval."}</span>
-          {inTime && <span class="jf-dim">gives up in {inTime}</span>}
+          {inTime && <span class="jf-dim jf-until">gives up in {inTime}</span>}
           {model.status.capability !== "read-only" && (
             <button
               type="button"
               class="jf-button jf-primary"
-              disabled={!able}
-              onClick={() => void model.act("resume")}
+              aria-disabled={!able}
+              onClick={() => {
+                if (able) void model.act("resume");
+              }}
             >
               {model.pending === "resume" ? "Approving…" : "Approve"}
             </button>
@@ -69,6 +77,25 @@ export function WaitingBar({ model }: { model: RunModel }) {
         </div>
       );
   }
+}
+
+/** Says that a cancel is still to take hold: not at once, as most code stops at once. */
+function Stopping({ model, run }: { model: RunModel; run: Run }) {
+  useTicks(model.active);
+  const seconds = Math.floor(model.now() - run.state_time);
+  if (!model.active || seconds < PATIENCE_SECONDS) return null;
+  return (
+    <div class="jf-waiting">
+      <span class="jf-question">
+        <span>
+          Waiting for its code to stop, for {formatDuration(seconds)} now.{" "}
+          <span class="jf-dim">
+            It stops when it next awaits, prints, logs or calls <code>checkpoint()</code>.
+          </span>
+        </span>
+      </span>
+    </div>
+  );
 }
 
 interface FormProps {
@@ -100,9 +127,9 @@ function InputForm({ model, text, able, inTime }: FormProps) {
           onInput={(event) => setAnswer(event.currentTarget.value)}
         />
       </label>
-      {inTime && <span class="jf-dim">gives up in {inTime}</span>}
+      {inTime && <span class="jf-dim jf-until">gives up in {inTime}</span>}
       {model.status.capability !== "read-only" && (
-        <button type="submit" class="jf-button jf-primary" disabled={!able}>
+        <button type="submit" class="jf-button jf-primary" aria-disabled={!able}>
           {model.pending === "resume" ? "Sending…" : "Send"}
         </button>
       )}
