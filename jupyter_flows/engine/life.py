@@ -111,6 +111,11 @@ class Life:
         """How many attempts may follow a failed one."""
         raise NotImplementedError
 
+    @property
+    def captures(self) -> bool:
+        """Whether what it prints becomes log lines."""
+        raise NotImplementedError
+
     def stream(self, level: int) -> LineWriter | None:
         """Return where what it prints at this level goes, or None to let it pass."""
         raise NotImplementedError

@@ -288,8 +288,8 @@ class FlowRun(Life):
 
     @property
     def held(self) -> bool:
-        """Whether its code is to hold still; a cancel that is asked lifts a hold."""
-        return self.book.hold and self.cancel_reason is None
+        """Whether its code is to hold still; a cancel lifts a hold, and so does its end."""
+        return self.book.hold and self.cancel_reason is None and not self.decided
 
     def _interrupt(self) -> None:
         super()._interrupt()
@@ -387,7 +387,7 @@ class FlowRun(Life):
     def settle_pause(self) -> None:
         """Say PAUSED if all that was asked to hold still does."""
         with self._lock:
-            ready = self.book.still and self.held and not self.decided
+            ready = self.book.still and self.held
             if not ready or self.state.type is not StateType.RUNNING:
                 return
             self._move(Paused())
@@ -425,6 +425,11 @@ class FlowRun(Life):
     def retries(self) -> int:
         """How many attempts may follow a failed one."""
         return self.options.retries
+
+    @property
+    def captures(self) -> bool:
+        """Whether what it prints becomes log lines."""
+        return self.options.log_prints
 
     def stream(self, level: int) -> LineWriter | None:
         """Return the writer of its own stdout or stderr, or None if prints pass."""
@@ -465,6 +470,7 @@ class FlowRun(Life):
             writer.close()
         self._task_streams.clear()
         self.bars.close()
+        self.book.wake()  # helper threads that are held are so no longer
 
     def describe_parameters(self) -> None:
         """Write the parameters down as text, before the body can change them."""
@@ -601,6 +607,11 @@ class TaskRun(Life):
     def retries(self) -> int:
         """How many attempts may follow a failed one."""
         return self.task_retries
+
+    @property
+    def captures(self) -> bool:
+        """Whether what it prints becomes log lines."""
+        return self.log_prints
 
     def stream(self, level: int) -> LineWriter | None:
         """Return the writer of its prints, or None if they pass."""
