@@ -117,7 +117,7 @@ class NotebookPage:
     def use_theme(self, name: str) -> None:
         """Change the colours, and wait until they have changed."""
         self.command("apputils:change-theme", theme=name)
-        self.page.locator(f'body[data-jp-theme-name="{name}"]').wait_for()
+        self.page.locator(f'body[data-jp-theme-name="{name}"]').wait_for(state="attached")
 
     def view(self, index: int) -> RunView:
         """Return the view of the run in the output of a cell."""

@@ -88,7 +88,7 @@ def look_at_all(page: NotebookPage, *, live: bool) -> None:
     failing.tab("Logs").click()
     expect(failing.line(3)).to_have_text("terminal link")
     failing.tab("Details").click()
-    expect(failing.root.locator(".jf-tag").first).to_have_text(MARKUP[0])
+    expect(failing.root.locator(".jf-details .jf-tag")).to_have_text(MARKUP[0])
 
     returned.expect_state("COMPLETED")
     if not returned.tab("Details").is_visible():

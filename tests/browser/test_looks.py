@@ -174,7 +174,7 @@ TRAINING = """%%flow train --out run
 from sklearn.neural_network import MLPClassifier
 
 model = MLPClassifier(hidden_layer_sizes=(700, 300), learning_rate_init=0.0001)
-for epoch in range(1, 31):
+for epoch in range(1, 61):
     model.partial_fit(x_train, y_train, classes=range(10))
     accuracy = model.score(x_test, y_test)
     print(f"epoch {epoch:2}: reads {accuracy:.1%} of the test digits correctly")"""
@@ -190,11 +190,12 @@ def test_the_readmes_picture(open_notebook: Opener, lab: Server) -> None:
     lab.write("train.ipynb", [LOAD + "\n" + DIGITS, TRAINING, PEEK])
     page = open_notebook(lab, "train.ipynb", scale=2)
     page.page.set_viewport_size({"width": 1000, "height": 900})
+    page.use_theme("JupyterLab Light")
     page.command("application:toggle-left-area")
     page.run_cell(0)
     page.run_cell(1)
     view = page.view(1)
-    view.wait_for_lines(13, timeout=60_000)
+    view.wait_for_lines(20, timeout=60_000)
     page.run_cell(2)
     assert "Running" in page.output(2)
     page.page.get_by_role("menubar").first.hover()
