@@ -92,7 +92,7 @@ class RunLog:
 class LineWriter:
     """One stream of one run or task (its stdout, say), cut into lines."""
 
-    __slots__ = ("_level", "_live", "_log", "_parts", "_source")
+    __slots__ = ("_level", "_live", "_log", "_parts", "_source", "_up")
 
     def __init__(self, log: RunLog, level: int, source: str) -> None:
         self._log = log
@@ -100,12 +100,15 @@ class LineWriter:
         self._source = source
         self._parts: dict[int, str] = {}  # by thread: what has no newline yet
         self._live: set[int] = set()  # threads whose unfinished line is to be seen
+        self._up: set[int] = set()  # threads that have just moved the cursor up
 
     def write(self, text: str) -> None:
         """Take what a thread wrote; whole lines go to the log."""
         ident = get_ident()
         parts = self._parts
-        if text == "\n":
+        if ident in self._up or (ident in self._live and text.startswith(_CURSOR_UP)):
+            self._write_below(ident, text)
+        elif text == "\n":
             message = parts.pop(ident, "")
             if ident in self._live:
                 self._live.discard(ident)
@@ -117,6 +120,21 @@ class LineWriter:
             parts[ident] = part
         else:
             self._write_mixed(ident, text)
+
+    def _write_below(self, ident: int, text: str) -> None:
+        """Take the output of a progress bar that is one of several, such as tqdm's.
+
+        It moves the cursor down to its line before it writes, and up again afterwards:
+        neither ends a line.
+        """
+        was_up = ident in self._up
+        self._up.discard(ident)
+        rest = text.lstrip("\n") if was_up else text
+        if rest.startswith(_CURSOR_UP):
+            self._up.add(ident)
+            rest = rest.replace(_CURSOR_UP, "")
+        if rest:
+            self.write(rest)
 
     def _write_mixed(self, ident: int, text: str) -> None:
         *whole, rest = (self._parts.pop(ident, "") + text).replace("\r\n", "\n").split("\n")
@@ -175,4 +193,5 @@ def _settled(text: str) -> str:
     return shown.rstrip()
 
 
+_CURSOR_UP = "\x1b[A"
 _ESCAPE = re.compile(r"\x1b")
