@@ -75,6 +75,7 @@ class Flow(Generic[P, R]):
             CancelledRun: the run was cancelled.
             Exception: whatever the flow raised.
         """
+        __tracebackhide__ = True
         return_state = bool(kwargs.pop("return_state", False))
         arguments = self._bind(args, kwargs)
         if self.isasync:
@@ -86,6 +87,7 @@ class Flow(Generic[P, R]):
         return cast(R, run.state if return_state else reraise(run))
 
     async def _call_async(self, arguments: inspect.BoundArguments, return_state: bool) -> Any:
+        __tracebackhide__ = True
         executor = AwaitedExecutor()
         run = self.make_run(executor, arguments, foreground=True)
         await executor.run(run, self._plan(run, arguments))
@@ -97,6 +99,7 @@ class Flow(Generic[P, R]):
         Raises:
             ParameterError: it does not take these parameters; nothing was started.
         """
+        __tracebackhide__ = True
         arguments = self._bind(args, kwargs)
         run = self.make_run(for_background(self.on, is_async=self.isasync), arguments)
         self.launch(run, arguments)
@@ -113,7 +116,9 @@ class Flow(Generic[P, R]):
         """Make a run that is known but not begun."""
         capture.install()
         caller = current.get()
-        log_prints = not foreground if self.log_prints is None else self.log_prints
+        log_prints = self.log_prints
+        if log_prints is None:  # a subflow does as its caller, as in Prefect
+            log_prints = not foreground if caller is None else caller.captures
         parameters: Mapping[str, Any] = arguments.arguments if arguments is not None else {}
         run = FlowRun(
             flow_name=self.name,
@@ -151,6 +156,7 @@ class Flow(Generic[P, R]):
             raise
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        __tracebackhide__ = True
         if args or kwargs:
             args = tuple(map(resolve, args))
             kwargs = {key: resolve(value) for key, value in kwargs.items()}
@@ -170,6 +176,7 @@ class Flow(Generic[P, R]):
         fn: Any = self.fn
 
         def body() -> Any:
+            __tracebackhide__ = True
             if arguments is None or not arguments.arguments:
                 return fn()
             run.describe_parameters()
@@ -229,7 +236,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         timeout_seconds: when a run has failed for taking too long; the clock stands
             still while the run is paused.
         log_prints: whether prints become log lines. By default those of background
-            runs do, and those of foreground calls go where prints go, as in Prefect.
+            runs do, those of foreground calls go where prints go, and a subflow does
+            as the run that calls it, as in Prefect.
         validate_parameters: whether parameters are converted to their annotations.
         cancel_grace_seconds: how long a cancel leaves the code of installed packages
             alone. Default 1.

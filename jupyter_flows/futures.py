@@ -48,6 +48,7 @@ class Future(ResultToCome, Generic[R]):
             CancelledRun: it was cancelled.
             Exception: whatever the task raised.
         """
+        __tracebackhide__ = True
         if not wait_as_worker((self.task_run,), timeout):
             raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
         result: R = self.task_run.state.result(raise_on_failure=raise_on_failure)
@@ -149,6 +150,7 @@ def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:
 
 def resolve(value: Any) -> Any:
     """Put results in the place of futures, also of those in lists, tuples and dicts."""
+    __tracebackhide__ = True
     kind = type(value)
     if kind is Future:
         return value.result()

@@ -28,6 +28,7 @@ class Parameters:
         Raises:
             ParameterError: the function does not take them.
         """
+        __tracebackhide__ = True
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -41,6 +42,7 @@ class Parameters:
         return bound
 
     def _converted(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        __tracebackhide__ = True
         if self._model is None:
             self._model = self._make_model()
         if self._model is False:

@@ -170,6 +170,7 @@ class State:
             CrashedRun: the run was ended from outside its code.
             FailedRun: the run failed without an exception of its own.
         """
+        __tracebackhide__ = True
         if self.type is _S.COMPLETED:
             return self.data
         error = self._failure()

@@ -67,6 +67,7 @@ class Task(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task here and now; in a run, as a task run of it."""
+        __tracebackhide__ = True
         caller = current.get()
         if caller is None:
             return self._call_alone(args, kwargs)
@@ -82,12 +83,14 @@ class Task(Generic[P, R]):
         return cast(R, reraise(task_run))
 
     async def _call_async(self, caller: Life, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
         task_run = self._make_run(caller)
         plan = self._plan(args, kwargs)
         await run_async(task_run, plan.with_body(hold_between_awaits(plan.body, caller.flow_run)))
         return reraise(task_run)
 
     def _call_alone(self, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
         from jupyter_flows.flows import Flow
 
         alone = Flow(
@@ -172,6 +175,7 @@ class Task(Generic[P, R]):
         fn: Any = self.fn
 
         def body() -> Any:
+            __tracebackhide__ = True
             return fn(*map(resolve, args), **{key: resolve(kwargs[key]) for key in kwargs})
 
         return Plan(

@@ -55,6 +55,7 @@ class Plan:
 
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
+    __tracebackhide__ = True
     if not life.begin():
         end(life, life.cancelled_state())
         return
@@ -93,6 +94,7 @@ def run_sync(life: Life, plan: Plan) -> None:
 
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
+    __tracebackhide__ = True
     if not life.begin():
         end(life, life.cancelled_state())
         return
@@ -191,6 +193,7 @@ def end(life: Life, state: State, on_completed: Callable[[Any], None] | None = N
 
 def reraise(life: Life) -> Any:
     """Return the result of a run that its caller waited for, or raise what it ended with."""
+    __tracebackhide__ = True
     state = life.state
     if state.type is StateType.COMPLETED:
         return state.data
@@ -243,22 +246,26 @@ def _start_timeout(life: Life, plan: Plan) -> _Timeout | None:
 @checkpoints.entry
 def enter_flow(body: Callable[[], Any]) -> Any:
     """Call the body of a flow: below this frame the stack is the run's."""
+    __tracebackhide__ = True
     return body()
 
 
 @checkpoints.entry
 def enter_task(body: Callable[[], Any]) -> Any:
     """Call the body of a task."""
+    __tracebackhide__ = True
     return body()
 
 
 @checkpoints.entry
 async def enter_flow_async(body: Callable[[], Awaitable[Any]]) -> Any:
     """Await the body of a flow: below this frame the stack is the run's."""
+    __tracebackhide__ = True
     return await body()
 
 
 @checkpoints.entry
 async def enter_task_async(body: Callable[[], Awaitable[Any]]) -> Any:
     """Await the body of a task."""
+    __tracebackhide__ = True
     return await body()

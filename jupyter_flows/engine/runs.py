@@ -194,6 +194,7 @@ class FlowRun(Life):
             CrashedRun: it was ended from outside its code.
             Exception: whatever its code raised.
         """
+        __tracebackhide__ = True
         self.wait(timeout)
         if self.state.type not in TERMINAL:
             raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
@@ -203,6 +204,7 @@ class FlowRun(Life):
         return self._result_async().__await__()
 
     async def _result_async(self) -> Any:
+        __tracebackhide__ = True
         await self.wait_async()
         return self.state.result()
 

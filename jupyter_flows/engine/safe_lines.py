@@ -241,6 +241,8 @@ def _place(instruction: dis.Instruction) -> dis.Positions | None:
 def _within(place: dis.Positions | None, span: dis.Positions | None) -> bool:
     if place is None or span is None:
         return place is span
+    if span.col_offset is None:  # `-X no_debug_ranges`: the span may be of several lines
+        return _start(span) <= _start(place)
     return _start(span) <= _start(place) and _end(place) <= _end(span)
 
 

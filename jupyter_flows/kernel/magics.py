@@ -213,7 +213,11 @@ class FlowMagics:
             state=options.state, name=options.name, tag=options.tag, limit=_ALL_RUNS
         )
         if options.action == "wait":  # a run that failed before the barrier fails it too
-            return [run for run in found if not (run.state_is_final() and run.waited_for)]
+            return [
+                run
+                for run in found
+                if run.subflow_of is None and not (run.state_is_final() and run.waited_for)
+            ]
         only_active = options.all or options.action not in ("list", "show", "logs")
         return [run for run in found if not (only_active and run.state_is_final())]
 
