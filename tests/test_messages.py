@@ -78,7 +78,7 @@ def test_defaults_are_filled_in():
 def test_replies_are_json():
     """Both kinds of reply, and records in them, can be sent as JSON."""
     moved = Transition(time=1.0, type="RUNNING", name="Retrying", message="again")
-    reply = messages.ok(transitions=[messages.plain(moved)])
+    reply = messages.ok(transitions=[moved.as_json()])
     assert json.loads(json.dumps(reply))["transitions"][0]["name"] == "Retrying"
     refused = messages.refused(UnknownRun("No run has this id."))
     assert refused == {
