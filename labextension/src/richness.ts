@@ -7,6 +7,8 @@
 import { stripAnsi } from "./ansi";
 import type { Output } from "./protocol";
 
+const MAX_FRAME_HEIGHT = 400;
+
 /** Draws a rich output into a place, until the returned function is called. */
 export type RenderOutput = (output: Output, place: HTMLElement) => () => void;
 
@@ -52,11 +54,17 @@ function frame(html: string): HTMLElement {
   const node = document.createElement("iframe");
   node.className = "jf-frame";
   node.title = "HTML output";
-  node.setAttribute("sandbox", ""); // no scripts, no forms, no origin
+  node.setAttribute("sandbox", "allow-same-origin"); // no scripts, no forms; we may measure it
+  node.addEventListener("load", () => {
+    const height = node.contentDocument?.documentElement.scrollHeight ?? 0;
+    if (height) node.style.height = `${Math.min(height, MAX_FRAME_HEIGHT) + 2}px`;
+  });
   node.srcdoc = `<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy"
     content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"><style>
-    body { margin: 0; font: 13px system-ui, sans-serif; background: #fff; color: #111 }
-    table { border-collapse: collapse; font-size: 12px }
-    th, td { padding: 4px 8px; text-align: right }</style>${html}`;
+    html { background: #fff; color: #111 }
+    body { margin: 0; padding: 4px; font: 13px system-ui, sans-serif; display: flow-root }
+    table { border: 0; border-collapse: collapse; font-size: 12px }
+    th, td { border: 0; padding: 4px 8px; text-align: right }
+    thead { border-bottom: 1px solid #bbb }</style>${html}`;
   return node;
 }

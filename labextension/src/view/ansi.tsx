@@ -1,7 +1,7 @@
 /** Text with ANSI colours, as text nodes. */
 
 import { useMemo } from "preact/hooks";
-import { ansiPieces } from "../ansi";
+import { ansiPieces, type Piece } from "../ansi";
 
 export function Ansi({ text }: { text: string }) {
   const pieces = useMemo(() => ansiPieces(text), [text]);
@@ -9,17 +9,25 @@ export function Ansi({ text }: { text: string }) {
     <>
       {pieces.map((piece, index) =>
         piece.className || piece.color || piece.background ? (
-          <span
-            key={index}
-            class={piece.className}
-            style={{ color: piece.color, backgroundColor: piece.background }}
-          >
-            {piece.text}
-          </span>
+          <Coloured key={index} piece={piece} />
         ) : (
           piece.text
         ),
       )}
     </>
+  );
+}
+
+/** A colour is made readable on the front end's background, not on one that came with it. */
+function Coloured({ piece }: { piece: Piece }) {
+  const { text, className, color, background } = piece;
+  return color && !background ? (
+    <span class={`${className} jf-own-color`} style={{ "--jf-own": color }}>
+      {text}
+    </span>
+  ) : (
+    <span class={className} style={{ color, backgroundColor: background }}>
+      {text}
+    </span>
   );
 }

@@ -21,7 +21,7 @@ function Bar({ bar, going }: { bar: Progress; going: boolean }) {
   const fraction = total ? Math.min(1, Math.max(0, done / total)) : null;
   const left = going ? timeLeft(bar) : null;
   const facts = [total === null ? formatCount(done) : `${formatCount(done)}/${formatCount(total)}`];
-  if (bar.rate) facts.push(formatRate(bar.rate));
+  if (bar.rate && (going || bar.ended !== null)) facts.push(formatRate(bar.rate));
   if (left !== null) facts.push(`${formatDuration(Math.ceil(left))} left`);
   return (
     <div class="jf-bar">

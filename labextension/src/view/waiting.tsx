@@ -23,7 +23,7 @@ export function WaitingBar({ model }: { model: RunModel }) {
       return (
         <div class="jf-waiting">
           <span class="jf-question">
-            <span>Waits for the earlier run {waiting.text && <q>{waiting.text}</q>} to end.</span>
+            <span>Waits for the earlier run of this cell to end.</span>
           </span>
           {model.status.capability !== "read-only" && (
             <button
