@@ -112,7 +112,7 @@ class LineWriter:
             message = parts.pop(ident, "")
             if ident in self._live:
                 self._live.discard(ident)
-                message = _settled(message)
+                message = _settled(message).rstrip()  # bars are wiped out with spaces
             self._log.add(self._level, self._source, message)
         elif "\n" not in text and "\r" not in text:
             part = parts.pop(ident, "")
@@ -138,6 +138,8 @@ class LineWriter:
 
     def _write_mixed(self, ident: int, text: str) -> None:
         *whole, rest = (self._parts.pop(ident, "") + text).replace("\r\n", "\n").split("\n")
+        if whole and ident in self._live:
+            whole[0] = _settled(whole[0]).rstrip()
         for message in whole:
             self._log.add(self._level, self._source, _settled(message))
         self._live.discard(ident)
@@ -171,7 +173,9 @@ class LineWriter:
 
     def _end_line(self, ident: int) -> None:
         text = _settled(self._parts.pop(ident, ""))
-        self._live.discard(ident)
+        if ident in self._live:
+            self._live.discard(ident)
+            text = text.rstrip()
         if text:
             self._log.add(self._level, self._source, text)
 
