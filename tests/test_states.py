@@ -1,7 +1,9 @@
 """The table of states is total, and nothing moves but by it."""
 
 import dataclasses
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +151,10 @@ def test_a_states_text_is_constant():
     """The text of a state holds no time and no address, so that notebooks stay stable."""
     assert repr(states.Completed()) == "Completed()"
     assert repr(states.Cancelled("by me")) == "Cancelled('by me')"
+
+
+def test_guide_has_the_diagram():
+    """The diagram in the guide is the one that is drawn from the table."""
+    guide = json.loads((Path(__file__).parents[1] / "notebooks" / "cancelling.ipynb").read_text())
+    texts = ["".join(cell["source"]) for cell in guide["cells"]]
+    assert any(f"```mermaid\n{as_mermaid()}```" in text for text in texts)
