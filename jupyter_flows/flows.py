@@ -207,7 +207,7 @@ class Flow(Generic[P, R]):
         if instance is None:
             return self
         bound = self.with_options()
-        bound.fn = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        bound.fn = self.fn.__get__(instance, owner)
         bound._parameters = Parameters(bound.fn, self.name, validate=self._validate)
         return bound
 

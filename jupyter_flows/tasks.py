@@ -55,7 +55,7 @@ class Task(Generic[P, R]):
             raise ValueError(f"retries must be 0 or more, not {retries}.")
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
-        self.name = name or getattr(fn, "__name__", type(fn).__name__)
+        self.name = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.tags = frozenset(tags)
         self.isasync = inspect.iscoroutinefunction(fn)
         self.log_prints = log_prints
@@ -70,7 +70,7 @@ class Task(Generic[P, R]):
         __tracebackhide__ = True
         caller = current.get()
         if caller is None:
-            return self._call_alone(args, kwargs)
+            return cast(R, self._call_alone(args, kwargs))
         if self.isasync:
             return cast(R, self._call_async(caller, args, kwargs))
         if caller.pending:
@@ -160,7 +160,7 @@ class Task(Generic[P, R]):
         if instance is None:
             return self
         bound = self.with_options()
-        bound.fn = self.fn.__get__(instance, owner)  # type: ignore[attr-defined]
+        bound.fn = self.fn.__get__(instance, owner)
         return bound
 
     def _make_run(self, caller: Life) -> TaskRun:

@@ -171,7 +171,7 @@ def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
                     pass  # the run of this helper thread was cancelled: it is to end
                 finally:
                     run_of_thread.thread_ended()
-                    del thread.run  # type: ignore[method-assign]
+                    del thread.run
 
             thread.run = run  # type: ignore[method-assign]
         start(thread)

@@ -47,13 +47,13 @@ _bottoms: set[CodeType] = set()
 
 def entry(function: F) -> F:
     """Mark a function of the engine that enters the body of a flow or task."""
-    _entries.add(function.__code__)  # type: ignore[attr-defined]
+    _entries.add(function.__code__)
     return function
 
 
 def bottom(function: F) -> F:
     """Mark a function of the engine that is the first on its thread."""
-    _bottoms.add(function.__code__)  # type: ignore[attr-defined]
+    _bottoms.add(function.__code__)
     return function
 
 
