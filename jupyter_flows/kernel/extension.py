@@ -37,7 +37,7 @@ from jupyter_flows.kernel.watching import Watcher
 from jupyter_flows.kernel.whole_logs import WholeLogs
 from jupyter_flows.records import KernelRecord, LogLine
 
-SHUTDOWN_SECONDS = 1.5  # for cleanups: Jupyter leaves 2 s before it sends SIGTERM
+SHUTDOWN_SECONDS = 1.2  # for cleanups: of the 2 s that Jupyter leaves, the rest is for ending
 FLUSH_SECONDS = 5.0  # how long a cell waits for lines that are on their way to the store
 STORE_SECONDS = 1.0  # how long a locked store may keep the control channel waiting
 
