@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ViewportSize, sync_playwright
 
 from tests.browser.pages import NotebookPage
 from tests.browser.servers import Server
@@ -26,6 +26,7 @@ NO_CHROMIUM = (
     "on Debian, or your system's way, so that `chromium`, `chromium-browser` or `google-chrome` "
     "is on PATH."
 )
+VIEWPORT: ViewportSize = {"width": 1200, "height": 1000}
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 
@@ -41,6 +42,12 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def profile(browser: Browser) -> BrowserContext:
+    """A browser's profile, whose cache the tests share: JupyterLab is large."""
+    return browser.new_context(viewport=VIEWPORT)
 
 
 def _server(factory: pytest.TempPathFactory, app: str, *, labextension: bool) -> Iterator[Server]:
@@ -75,7 +82,9 @@ Opener = Callable[..., NotebookPage]
 
 
 @pytest.fixture
-def open_notebook(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Opener]:
+def open_notebook(
+    browser: Browser, profile: BrowserContext, request: pytest.FixtureRequest
+) -> Iterator[Opener]:
     """Opens notebooks in pages of their own; at the end closes them and ends their kernels."""
     pages: list[NotebookPage] = []
 
@@ -86,7 +95,10 @@ def open_notebook(browser: Browser, request: pytest.FixtureRequest) -> Iterator[
         kernel: bool = True,
         scale: float = 1,
     ) -> NotebookPage:
-        page = browser.new_page(viewport={"width": 1200, "height": 1000}, device_scale_factor=scale)
+        if scale == 1:
+            page = profile.new_page()
+        else:
+            page = browser.new_page(viewport=VIEWPORT, device_scale_factor=scale)
         page.set_default_timeout(20_000)
         notebook = NotebookPage(page, server, name)
         pages.append(notebook)
