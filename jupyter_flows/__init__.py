@@ -13,7 +13,8 @@ from jupyter_flows.context import (
     resume_flow_run,
 )
 from jupyter_flows.engine.checkpoints import checkpoint
-from jupyter_flows.engine.runs import FlowRun, TaskRun
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import (
     AmbiguousRun,
     CancelledRun,

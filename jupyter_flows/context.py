@@ -15,7 +15,8 @@ from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
 from jupyter_flows.engine.current import current, loop_of
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.progress import Bar, current_bar
-from jupyter_flows.engine.runs import FlowRun, TaskRun
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import NotInARun
 from jupyter_flows.records import Waiting
 

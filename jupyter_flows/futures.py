@@ -9,10 +9,12 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from jupyter_flows.engine.checkpoints import wait_as_worker
+from jupyter_flows.engine.life import ended
 from jupyter_flows.engine.outcomes import ResultToCome
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runner import Plan, end, run_on_own_loop, run_sync
-from jupyter_flows.engine.runs import FlowRun, TaskRun, ended
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.threads import TaskThreads
 from jupyter_flows.states import Crashed, State
 

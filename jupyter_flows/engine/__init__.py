@@ -6,13 +6,21 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     waiting        how a thread waits so that a cancel or a resume can wake it
     ports          what the engine asks of others: keeping history, showing errors
     logs           the lines of a run, numbered
-    safe_lines     where in a stack raising costs no cleanup
-    life           states, asks and waiters: what flow runs and task runs share
-    pausing        who is parked
+    outputs        what a run displayed
+    progress       its bars
+    texts          values and errors as text
     timers         the one thread that rings
-    runs           FlowRun and TaskRun
+    threads        threads that belong to one run
+    safe_lines     where in a stack raising costs no cleanup
+    pausing        who is parked
     checkpoints    where an ask takes hold in running code
+    life           states, asks and waiters: what flow runs and task runs share
+    task_runs      TaskRun, and subflows as their callers list them
+    runs           FlowRun
+    registry       all runs of the process
+    asking         a run that waits for a person
     capture        prints, logging, helper threads, sleep, input
+    console        a foreground run's log on stderr
     loops          an event loop that can be parked
     outcomes       from what code returned or raised to a state
     runner         attempts, from the first to the last

@@ -17,6 +17,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from threading import Lock
 from time import time
@@ -336,3 +337,25 @@ def _pass() -> None:
 def as_transition(state: State) -> Transition:
     """Describe a state as the record of a move."""
     return Transition(state.time, state.type, state.name, state.message)
+
+
+async def ended(life: Life) -> None:
+    """Wait for the end of `life` without blocking the event loop."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            pass
+
+    life.on_done(wake)
+    try:
+        await future
+    finally:
+        life.forget(wake)

@@ -16,7 +16,8 @@ from jupyter_flows.records import Transition
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
-    from jupyter_flows.engine.runs import FlowRun, Subflow, TaskRun
+    from jupyter_flows.engine.runs import FlowRun
+    from jupyter_flows.engine.task_runs import Subflow, TaskRun
 
 LinePlain = tuple[int, float, int, str, str]
 

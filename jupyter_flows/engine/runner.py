@@ -17,10 +17,10 @@ from typing import Any
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
-from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
-from jupyter_flows.engine.runs import Submitted, ended
+from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.timers import Alarm, ring
 from jupyter_flows.states import State, StateType
 

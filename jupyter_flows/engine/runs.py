@@ -1,4 +1,4 @@
-"""Flow runs and task runs.
+"""Flow runs.
 
 Guarantees:
 
@@ -12,8 +12,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import asyncio
-import reprlib
 from _thread import get_ident
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -25,17 +23,18 @@ from uuid import uuid4
 
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.checkpoints import wait_as_worker
-from jupyter_flows.engine.life import Life, as_transition, interrupt_all
+from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
+from jupyter_flows.engine.task_runs import Subflow, TaskRun
+from jupyter_flows.engine.texts import error_record, text_of
 from jupyter_flows.errors import NotActive, NotPaused
 from jupyter_flows.records import (
     ErrorRecord,
     LogLine,
     RunRecord,
-    TaskRecord,
     Waiting,
 )
 from jupyter_flows.states import TERMINAL, Paused, Pending, State, StateType
@@ -465,9 +464,9 @@ class FlowRun(Life):
     def close(self, state: State) -> None:
         """Make lines of what was printed without a newline, and write the outcome down."""
         if state.type is StateType.COMPLETED and state.data is not None:
-            self._result_text = _text(state.data, 10_000)
+            self._result_text = text_of(state.data, 10_000)
         if state.type is not StateType.COMPLETED and isinstance(state.data, BaseException):
-            self._error = _error_record(state.data)
+            self._error = error_record(state.data)
         for writer in self._writers():
             writer.close()
         self._task_streams.clear()
@@ -476,7 +475,7 @@ class FlowRun(Life):
 
     def describe_parameters(self) -> None:
         """Write the parameters down as text, before the body can change them."""
-        self._parameter_texts = {name: _text(value) for name, value in self.parameters.items()}
+        self._parameter_texts = {name: text_of(value) for name, value in self.parameters.items()}
 
     def _changed(self, state: State) -> None:
         self._history.moved(self._id, as_transition(state))
@@ -525,189 +524,3 @@ class FlowRun(Life):
             result=self._result_text,
             error=self._error,
         )
-
-
-class Subflow:
-    """A run of a flow as the run that called it lists it: among its tasks."""
-
-    __slots__ = ("number", "parent", "run")
-
-    def __init__(self, run: FlowRun, parent: Life) -> None:
-        self.run = run
-        self.parent = parent
-        with parent._lock:
-            self.number = len(parent.flow_run.task_runs)
-            parent.flow_run.task_runs.append(self)
-        self.changed()
-
-    @property
-    def name(self) -> str:
-        """The name of the subflow's run."""
-        return self.run.name
-
-    @property
-    def state(self) -> State:
-        """The state of the subflow's run."""
-        return self.run.state
-
-    def changed(self) -> None:
-        """Tell the history of the calling run."""
-        calling = self.parent.flow_run
-        calling._history.task_changed(calling.id, self)
-
-    def record(self) -> TaskRecord:
-        """Return it as it is now. Any thread."""
-        return _task_record(self.run, self.number, self.parent, subflow=self.run.id)
-
-
-class TaskRun(Life):
-    """A run of a task."""
-
-    parent: Life
-
-    __slots__ = (
-        "_out",
-        "log_prints",
-        "number",
-        "parent",
-        "task_retries",
-    )
-
-    def __init__(
-        self,
-        task_name: str,
-        *,
-        parent: Life,
-        log_prints: bool | None = None,
-        retries: int = 0,
-    ) -> None:
-        flow_run = parent.flow_run
-        super().__init__(task_name, Pending(), flow_run._lock)
-        self.flow_run = flow_run
-        self.parent = parent
-        self.log_prints = flow_run.options.log_prints if log_prints is None else log_prints
-        self.task_retries = retries
-        self._out: LineWriter | None = None
-        with self._lock:
-            self.name = f"{task_name}-{flow_run._task_numbers[task_name]}"
-            flow_run._task_numbers[task_name] += 1
-            self.number = len(flow_run.task_runs)
-            flow_run.task_runs.append(self)
-            self._mark()
-
-    @property
-    def id(self) -> str:
-        """Its id: the flow run's and its own number."""
-        return f"{self.flow_run.id}/{self.number}"
-
-    @property
-    def caller(self) -> Life | None:
-        """The run or task run that called it."""
-        return self.parent
-
-    @property
-    def retries(self) -> int:
-        """How many attempts may follow a failed one."""
-        return self.task_retries
-
-    @property
-    def captures(self) -> bool:
-        """Whether what it prints becomes log lines."""
-        return self.log_prints
-
-    def stream(self, level: int) -> LineWriter | None:
-        """Return the writer of its prints, or None if they pass."""
-        if not self.log_prints:
-            return None
-        if self._out is None:
-            self._out = self.flow_run.task_stream(self)
-        return self._out
-
-    def _changed(self, state: State) -> None:
-        self.flow_run._history.task_changed(self.flow_run.id, self)
-
-    def close(self, state: State) -> None:
-        """Make a line of what was printed without a newline."""
-        if self._out is not None:
-            self.flow_run.task_stream_ended(self._out)
-
-    def __repr__(self) -> str:
-        return f"<TaskRun {self.name!r}>"
-
-    def record(self) -> TaskRecord:
-        """Return the task run as it is now. Any thread."""
-        return _task_record(self, self.number, self.parent)
-
-
-def _task_record(
-    life: Life, number: int, parent: Life, *, subflow: str | None = None
-) -> TaskRecord:
-    state = life.state
-    return TaskRecord(
-        number,
-        parent.number if isinstance(parent, TaskRun) else None,
-        life.name,
-        subflow,
-        state.type,
-        state.name,
-        state.message,
-        life.created,
-        life.started,
-        life.ended,
-        life.attempt,
-        tuple([as_transition(each) for each in life.states]),
-    )
-
-
-async def ended(life: Life) -> None:
-    """Wait for the end of `life` without blocking the event loop."""
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def settle() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(settle)
-        except RuntimeError:  # the loop was closed: nobody waits any more
-            pass
-
-    life.on_done(wake)
-    try:
-        await future
-    finally:
-        life.forget(wake)
-
-
-def _error_record(error: BaseException) -> ErrorRecord:
-    try:
-        shown = ports.show_error(error)
-    except Exception:
-        shown = ports.plain_traceback(error)
-    return ErrorRecord(type=type(error).__name__, message=_plain(error), traceback=shown)
-
-
-def _plain(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:
-        return f"<its text cannot be made: {type(broken).__name__}>"
-
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = _shortened.maxother = 200
-_shortened.maxlong = 100
-_shortened.maxlist = _shortened.maxtuple = _shortened.maxdict = _shortened.maxset = 10
-
-
-def _text(value: Any, longest: int = 1_000) -> str:
-    """Return a value's text form, shortened; never raises."""
-    try:
-        if isinstance(value, str | int | float | bool | None | list | tuple | dict | set):
-            return _shortened.repr(value)[:longest]
-        text = repr(value)
-    except Exception as broken:
-        return f"<{type(value).__name__}: its text cannot be made, {type(broken).__name__}>"
-    return text if len(text) <= longest else text[: longest - 1] + "…"

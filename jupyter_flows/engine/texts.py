@@ -1,0 +1,42 @@
+"""Values and errors of users as text for records; nothing here raises, whatever they do."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+from jupyter_flows.engine import ports
+from jupyter_flows.records import ErrorRecord
+
+
+def error_record(error: BaseException) -> ErrorRecord:
+    """Describe the exception that a run ended with."""
+    try:
+        shown = ports.show_error(error)
+    except Exception:
+        shown = ports.plain_traceback(error)
+    return ErrorRecord(type=type(error).__name__, message=_plain(error), traceback=shown)
+
+
+def _plain(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its text cannot be made: {type(broken).__name__}>"
+
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = 200
+_shortened.maxlong = 100
+_shortened.maxlist = _shortened.maxtuple = _shortened.maxdict = _shortened.maxset = 10
+
+
+def text_of(value: Any, longest: int = 1_000) -> str:
+    """Return a value's text form, shortened; never raises."""
+    try:
+        if isinstance(value, str | int | float | bool | None | list | tuple | dict | set):
+            return _shortened.repr(value)[:longest]
+        text = repr(value)
+    except Exception as broken:
+        return f"<{type(value).__name__}: its text cannot be made, {type(broken).__name__}>"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
