@@ -81,10 +81,17 @@ class Bar:
                 self.ended = time()
         now = time()
         elapsed = now - self._mark_time
-        if elapsed >= _RATE_SECONDS and self.ended is None:
-            rate = (self.done - self._mark_done) / elapsed
+        steps = self.done - self._mark_done
+        if elapsed >= _RATE_SECONDS and steps and self.ended is None:
+            rate = steps / elapsed
             self.rate = rate if self.rate is None else self.rate + _SMOOTHING * (rate - self.rate)
             self._mark_time, self._mark_done = now, self.done
+
+    def _rate_now(self) -> float | None:
+        """The rate, or less if the step that is under way takes longer than that says."""
+        if self.rate is None or self.ended is not None:
+            return self.rate
+        return min(self.rate, 1 / max(time() - self._mark_time, 1e-9))
 
     def record(self) -> ProgressRecord:
         """Return the bar as it is now."""
@@ -97,7 +104,7 @@ class Bar:
             total=self.total,
             started=self.started,
             ended=self.ended,
-            rate=self.rate,
+            rate=self._rate_now(),
         )
 
 
