@@ -89,7 +89,7 @@ class Bar:
 
     def _rate_now(self) -> float | None:
         """The rate, or less if the step that is under way takes longer than that says."""
-        if self.rate is None or self.ended is not None:
+        if self.rate is None or self.ended is not None or self.done != self._mark_done:
             return self.rate
         return min(self.rate, 1 / max(time() - self._mark_time, 1e-9))
 

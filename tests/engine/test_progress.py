@@ -34,3 +34,13 @@ def test_rate_is_not_known_before_the_first_step(now: list[float]) -> None:
     bar = Bar(0, None, "page", 10)
     now[0] += 5
     assert bar.record().rate is None
+
+
+def test_rate_of_quick_steps(now: list[float]) -> None:
+    """Looking often at a quick loop does not change its rate."""
+    bar = Bar(0, None, "page", 1_000)
+    for _ in range(200):
+        now[0] += 0.01
+        bar.done += 1
+        rate = bar.record().rate
+    assert rate == pytest.approx(100)
