@@ -92,6 +92,10 @@ class BadRequest(FlowsError):
     """A control request that cannot be read; nothing was done."""
 
 
+class WouldDeadlock(FlowsError):
+    """Waiting here would block the event loop that the run needs to go on."""
+
+
 class NobodyToAsk(FlowsError):
     """A run asked for input where nobody can answer."""
 

@@ -19,7 +19,7 @@ from jupyter_flows.engine.executors import (
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun, Options
 from jupyter_flows.futures import resolve
-from jupyter_flows.parameters import Parameters
+from jupyter_flows.parameters import Parameters, is_generator
 from jupyter_flows.states import Crashed
 
 P = ParamSpec("P")
@@ -46,8 +46,8 @@ class Flow(Generic[P, R]):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
-        if retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {retries}.")
+        if is_generator(fn):
+            raise TypeError(f"@flow does not take generators such as {fn!r}: return a list.")
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
         self.name = name or getattr(fn, "__name__", type(fn).__name__).replace("_", "-")
@@ -62,6 +62,7 @@ class Flow(Generic[P, R]):
             "timeout_seconds": timeout_seconds,
             "cancel_grace_seconds": cancel_grace_seconds,
         }
+        Options(**self._options)  # says what is wrong with them, where they are written
         self._validate = validate_parameters
         self._parameters = Parameters(fn, self.name, validate=validate_parameters)
         if on is not None:

@@ -83,3 +83,8 @@ class Parameters:
         }
         config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
         return create_model(self._flow_name, __config__=config, **fields)
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether a call of the function would run nothing yet."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

@@ -16,6 +16,7 @@ from jupyter_flows.engine.runs import Options
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import NotInARun
 from jupyter_flows.futures import Future, resolve, submit
+from jupyter_flows.parameters import is_generator
 from jupyter_flows.states import State, StateType
 
 P = ParamSpec("P")
@@ -52,8 +53,8 @@ class Task(Generic[P, R]):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
-        if retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {retries}.")
+        if is_generator(fn):
+            raise TypeError(f"@task does not take generators such as {fn!r}: return a list.")
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
         self.name = name or str(getattr(fn, "__name__", type(fn).__name__))
@@ -74,21 +75,25 @@ class Task(Generic[P, R]):
             return cast(R, self._call_alone(args, kwargs))
         if self.isasync:
             return cast(R, self._call_async(caller, args, kwargs))
+        return_state = bool(kwargs.pop("return_state", False))
         if caller.pending:
             checkpoints.pass_by()
         task_run = self._make_run(caller)
         run_sync(task_run, self._plan(args, kwargs))
         state = task_run.state
+        if return_state:
+            return cast(R, state)
         if state.type is StateType.COMPLETED:
             return cast(R, state.data)
         return cast(R, reraise(task_run))
 
     async def _call_async(self, caller: Life, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
+        return_state = bool(kwargs.pop("return_state", False))
         task_run = self._make_run(caller)
         plan = self._plan(args, kwargs)
         await run_async(task_run, plan.with_body(hold_between_awaits(plan.body, caller.flow_run)))
-        return reraise(task_run)
+        return task_run.state if return_state else reraise(task_run)
 
     def _call_alone(self, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True

@@ -824,3 +824,52 @@ def test_a_run_is_not_kept_for_ever():
     for _ in range(registry.KEPT):
         _double(1)
     assert registry.find(first.id) is None
+
+
+def test_options_that_make_no_sense():
+    """Options are checked where they are written, and generators are refused."""
+    for options in (
+        {"timeout_seconds": 0},
+        {"timeout_seconds": "x"},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"retry_delay_seconds": -1},
+    ):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            flow(**options)(lambda: None)
+
+    def counting():
+        yield 1
+
+    for decorator in (flow, task):
+        with pytest.raises(TypeError, match="return a list"):
+            decorator(counting)
+
+
+def test_a_value_whose_text_cannot_be_made():
+    """A result whose `repr` ends the program does not decide how its run ended."""
+
+    class Bad:
+        def __repr__(self):
+            raise SystemExit
+
+    @flow
+    def gives(bad):
+        return bad
+
+    run = gives.start(Bad()).wait(10)
+    assert run.state.is_completed()
+
+
+def test_return_state_of_a_task():
+    """A task called with `return_state=True` gives its state, as in Prefect."""
+
+    @task
+    def fails():
+        raise LookupError("x")
+
+    @flow
+    def looks():
+        return fails(return_state=True).name
+
+    assert looks() == "Failed"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from time import time
 
 from jupyter_flows.engine.ports import History, LinePlain
+from jupyter_flows.engine.texts import sendable
 from jupyter_flows.records import LogLine
 
 HELD = 10_000  # lines of an active run in memory: about 2 MB; a screen shows 50
@@ -42,6 +43,8 @@ class RunLog:
 
     def add(self, level: int, source: str, message: str) -> None:
         """Append one line; `message` holds no newline."""
+        if not message.isascii():
+            message = sendable(message)
         if len(message) > LONGEST:
             cut = len(message) - LONGEST
             message = f"{message[:LONGEST]}… [{cut:,} characters cut]"

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.texts import plain_text
 from jupyter_flows.errors import CancelledRun, RunCancellation
 from jupyter_flows.states import Cancelled, Completed, Crashed, Failed, State, StateType
 
@@ -89,15 +90,8 @@ def state_of_error(life: Life, error: BaseException) -> State:
         if life.cancel_reason is not None:
             return life.cancelled_state()
         return Cancelled(f"A run that it waited for was cancelled: {error}", data=error)
-    return Failed(f"{type(error).__name__}: {_text(error)}", data=error)
+    return Failed(f"{type(error).__name__}: {plain_text(error)[:500]}", data=error)
 
 
 def _asked(life: Life) -> bool:
     return life.cancel_reason is not None or life.flow_run.cancel_reason is not None
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)[:500]
-    except Exception:
-        return "(its text cannot be made)"

@@ -16,6 +16,7 @@ from _thread import get_ident
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,7 @@ from uuid import uuid4
 
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.checkpoints import wait_as_worker
+from jupyter_flows.engine.current import running_loop
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.outputs import RunOutputs
@@ -30,7 +32,7 @@ from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record, text_of
-from jupyter_flows.errors import NotActive, NotPaused
+from jupyter_flows.errors import NotActive, NotPaused, WouldDeadlock
 from jupyter_flows.records import (
     ErrorRecord,
     LogLine,
@@ -57,6 +59,18 @@ class Options:
     cancel_grace_seconds: float = 1.0  # until what needs more than a checkpoint is tried
     kill_grace_seconds: float = 30.0  # Prefect's default
 
+    def __post_init__(self) -> None:
+        timeout, retries = self.timeout_seconds, self.retries
+        if timeout is not None and (not _is_number(timeout) or timeout <= 0):
+            raise ValueError(f"timeout_seconds must be a number above 0, not {timeout!r}.")
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries must be 0 or more, and whole, not {retries!r}.")
+        delays = self.retry_delay_seconds
+        if not callable(delays):
+            for delay in [delays] if isinstance(delays, int | float) else delays:
+                if not _is_number(delay) or delay < 0:
+                    raise ValueError(f"retry_delay_seconds must be 0 or more, not {delay!r}.")
+
     def retry_delay(self, attempt: int) -> float:
         """Return how long to wait, in seconds, after the failed `attempt` (from 1)."""
         delay = self.retry_delay_seconds
@@ -65,6 +79,10 @@ class Options:
         if isinstance(delay, int | float):
             return float(delay)
         return float(delay[min(attempt, len(delay)) - 1]) if delay else 0.0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 class Submitted(Protocol):
@@ -175,7 +193,17 @@ class FlowRun(Life):
         return self.bars.records()
 
     def wait(self, timeout: float | None = None) -> FlowRun:
-        """Wait for its end, for `timeout` seconds at most, and return the run."""
+        """Wait for its end, for `timeout` seconds at most, and return the run.
+
+        Raises:
+            WouldDeadlock: it runs on the event loop of this thread.
+        """
+        loop = self.executor.loop
+        if loop is not None and loop is running_loop() and not self.state_is_final():
+            raise WouldDeadlock(
+                f"{self!r} runs on the event loop of this thread, which waiting for it would "
+                "block: await it instead."
+            )
         if wait_as_worker((self,), timeout):
             self.waited_for = True
         return self

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import reprlib
+from asyncio import CancelledError
 from typing import Any
 
 from jupyter_flows.engine import ports
+from jupyter_flows.errors import RunCancellation
 from jupyter_flows.records import ErrorRecord
 
 
@@ -15,14 +17,33 @@ def error_record(error: BaseException) -> ErrorRecord:
         shown = ports.show_error(error)
     except Exception:
         shown = ports.plain_traceback(error)
-    return ErrorRecord(type=type(error).__name__, message=_plain(error), traceback=shown)
+    return ErrorRecord(
+        type=type(error).__name__, message=plain_text(error), traceback=sendable(shown)
+    )
 
 
-def _plain(error: BaseException) -> str:
+def plain_text(error: BaseException) -> str:
+    """Return the text of an exception."""
     try:
-        return str(error)
-    except Exception as broken:
+        return sendable(str(error))
+    except _OURS:
+        raise
+    except BaseException as broken:
         return f"<its text cannot be made: {type(broken).__name__}>"
+
+
+def sendable(text: str) -> str:
+    """Return text that can be sent: a lone surrogate, as bad file names hold, as its escape."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+_OURS = (RunCancellation, CancelledError)  # not the fault of whoever makes the text
 
 
 _shortened = reprlib.Repr()
@@ -35,8 +56,10 @@ def text_of(value: Any, longest: int = 1_000) -> str:
     """Return a value's text form, shortened; never raises."""
     try:
         if isinstance(value, str | int | float | bool | None | list | tuple | dict | set):
-            return _shortened.repr(value)[:longest]
-        text = repr(value)
-    except Exception as broken:
+            return sendable(_shortened.repr(value)[:longest])
+        text = sendable(repr(value))
+    except _OURS:
+        raise
+    except BaseException as broken:
         return f"<{type(value).__name__}: its text cannot be made, {type(broken).__name__}>"
     return text if len(text) <= longest else text[: longest - 1] + "…"

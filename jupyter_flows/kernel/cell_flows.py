@@ -148,7 +148,7 @@ def _flow_of(body: CellBody, options: CellOptions, begin: Callable[[], None]) ->
         tags=options.tags,
         retries=options.retries,
         retry_delay_seconds=options.retry_delay,
-        timeout_seconds=options.timeout,
+        timeout_seconds=options.timeout or None,  # 0 is none, for %config
         log_prints=options.log_prints,
         cancel_grace_seconds=options.grace,
         validate_parameters=False,

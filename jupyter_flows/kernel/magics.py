@@ -15,6 +15,7 @@ from IPython.core.magic import no_var_expand
 from jupyter_flows import runs as all_runs
 from jupyter_flows.config import FlowsConfig
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.executors.callers_loop import MainExecutor
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import FlowsError, NotAFlow
 from jupyter_flows.flows import Flow
@@ -83,6 +84,12 @@ class FlowMagics:
         options = FLOW_CELL.read(line)
         if not cell.strip():
             raise UsageError("%%flow: the cell is empty, so there is nothing to run.")
+        waits = _chosen(options.wait, self._config.wait)
+        if waits and _chosen(options.on, self._config.on) == MainExecutor.kind:
+            raise UsageError(
+                "%%flow: a cell cannot wait for a run on the kernel's own loop, as it would "
+                "block it: add --no-wait, and await the run in a later cell."
+            )
         raw_cell, first_line = _whole_cell(self._shell, line, cell)
         with _refusals("%%flow"):
             try:
@@ -101,7 +108,7 @@ class FlowMagics:
         shows = _chosen(options.view, self._config.view)
         if shows:
             self._views.show(run)
-        if _chosen(options.wait, self._config.wait):
+        if waits:
             try:
                 barrier.follow(run, self._logs)
             except BaseException as error:

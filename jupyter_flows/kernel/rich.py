@@ -7,12 +7,16 @@ and display ids act on the run's outputs; anywhere else on what they always did.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
+
+from IPython.utils.capture import capture_output
 
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.runs import STDOUT
+from jupyter_flows.errors import NotInARun
 
 _ROUTER = "_jupyter_flows_router"
 
@@ -46,12 +50,48 @@ def install(shell: Any) -> None:
 
     setattr(routed_publish, _ROUTER, True)
     publisher.publish, publisher.clear_output = routed_publish, routed_clear
+    _refuse_in_runs(capture_output, "__enter__", _NO_CAPTURE)
+    shell.ask_exit = _exit_of(shell.ask_exit)
+
+
+_NO_CAPTURE = (
+    "%%capture and capture_output() take the output of the whole kernel, so a background run "
+    "cannot use them: what it prints and displays is captured as it is."
+)
+
+
+def _refuse_in_runs(owner: type, name: str, why: str) -> None:
+    before = getattr(owner, name)
+    if getattr(before, _ROUTER, False):
+        return
+
+    @wraps(before)
+    def routed(*args: Any, **options: Any) -> Any:
+        if current.get() is not None:
+            raise NotInARun(why)
+        return before(*args, **options)
+
+    setattr(routed, _ROUTER, True)
+    setattr(owner, name, routed)
+
+
+def _exit_of(ask_exit: Callable[[], None]) -> Callable[[], None]:
+    """Let `exit()` in a run end that run, and not the kernel and all that runs in it."""
+
+    @wraps(ask_exit)
+    def routed() -> None:
+        if current.get() is not None:
+            raise SystemExit
+        ask_exit()
+
+    return routed
 
 
 def uninstall(shell: Any) -> None:
     """Put back what was there."""
     for name in ("publish", "clear_output"):
         vars(shell.display_pub).pop(name, None)
+    vars(shell).pop("ask_exit", None)
 
 
 def current_outputs() -> RunOutputs | None:

@@ -48,6 +48,7 @@ class MainExecutor(_CallersLoopExecutor):
                 raise NoSuchWorker(
                     "on='main' needs a running event loop, as a notebook has; use on='async'."
                 ) from None
+        self.loop = loop
         context = copy_context()
         loop.call_soon_threadsafe(self._start, run, plan, context=context)
 

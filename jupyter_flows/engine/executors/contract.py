@@ -15,6 +15,7 @@ Who calls what:
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +35,9 @@ class Executor(ABC):
 
     runs_async: ClassVar[bool] = False
     """Whether it can run async code."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    """An event loop of others that must go on for the run to go on: nobody may block it."""
 
     in_callers_thread: ClassVar[bool] = False
     """Whether the code that starts the run waits for it on the same thread."""
