@@ -14,20 +14,24 @@ from tests.browser.servers import Server
 _NUMBERED = re.compile(r"\[\d+\]:")
 _NOT_OURS = ("reading 'schema'",)  # Notebook 7.6 says this without the extension too
 _CLICK_AND_TIME = """
-([root, name, wanted]) => new Promise((resolve, reject) => {
-    const button = [...root.querySelectorAll("button")].find(
+(root, [name, wanted]) => new Promise((resolve, reject) => {
+    const cell = root.closest(".jp-Cell");
+    const shown = () => cell.querySelector(".jf-run");  // the front end may draw it anew
+    const button = [...shown().querySelectorAll("button")].find(
         (each) => (each.getAttribute("aria-label") ?? each.textContent).trim() === name);
     if (!button) { reject(new Error(`no button ${name}`)); return; }
     const begun = performance.now();
     const look = () => {
-        if (root.dataset.state === wanted) {
+        if (shown()?.dataset.state === wanted) {
             observer.disconnect(); clearTimeout(alarm); resolve(performance.now() - begun);
         }
     };
     const observer = new MutationObserver(look);
-    observer.observe(root, {attributes: true});
-    const alarm = setTimeout(
-        () => { observer.disconnect(); reject(new Error(`${wanted} did not come`)); }, 10000);
+    observer.observe(cell, {attributes: true, subtree: true, childList: true});
+    const alarm = setTimeout(() => {
+        observer.disconnect();
+        reject(new Error(`${wanted} did not come: ${shown()?.innerText}`));
+    }, 10000);
     button.click();
     look();
 })
@@ -150,9 +154,7 @@ class RunView:
         """Click a button and return after how many ms the view shows `state`."""
         button = self.root.get_by_role("button", name=name, exact=True)
         expect(button).to_be_enabled(timeout=5_000)
-        took: float = self.page.page.evaluate(
-            _CLICK_AND_TIME, [self.root.element_handle(), name, state]
-        )
+        took: float = self.root.evaluate(_CLICK_AND_TIME, [name, state])
         return took
 
     @property
