@@ -268,8 +268,11 @@ export class RunModel {
     const { run, now } = shown;
     const clock = this.clock?.source === source ? this.clock : null;
     const stale = now !== null && clock !== null && now < clock.theirs;
-    const backToLife = this.ended && this.run?.id === run.id && !isTerminal(run.state_type);
-    if (!stale && !backToLife) {
+    const same = this.run?.id === run.id ? this.run : null;
+    const backToLife = same !== null && this.ended && !isTerminal(run.state_type);
+    // A push may overtake the reply to the action that it tells the effect of.
+    const overtaken = same !== null && run.state_time < same.state_time;
+    if (!stale && !backToLife && !overtaken) {
       if (run.state_type !== this.run?.state_type) this.problem = null; // it did happen
       this.run = run;
       this.kernelAlive = shown.kernelAlive;

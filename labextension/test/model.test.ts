@@ -120,6 +120,19 @@ test("an action is pending until the kernel answers, and its refusal is said in 
   expect(model.problem).toBe("The run is not paused.");
 });
 
+test("a reply that a push has overtaken changes nothing", async () => {
+  const running = fakeRun({ state_time: 100 });
+  const live = new FakeTransport({ run: running });
+  const model = open(live);
+  await settle();
+  live.act = () => {
+    live.push({ state_type: "PAUSED", state_time: 101 });
+    return Promise.resolve({ ...running, asked: "pause" });
+  };
+  await model.act("pause");
+  expect(model.run?.state_type).toBe("PAUSED");
+});
+
 test("only the lines that show are fetched, and the newest wish wins", async () => {
   const live = new FakeTransport({ run: fakeRun({ log_count: 100_000 }) });
   const model = open(live);
