@@ -57,7 +57,6 @@ class Options:
     retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0
     log_prints: bool = True
     cancel_grace_seconds: float = 1.0  # until what needs more than a checkpoint is tried
-    kill_grace_seconds: float = 30.0  # Prefect's default
 
     def __post_init__(self) -> None:
         timeout, retries = self.timeout_seconds, self.retries
