@@ -30,7 +30,8 @@ VIEWPORT: ViewportSize = {"width": 1200, "height": 1000}
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 
-@pytest.fixture(scope="session")
+# Playwright runs an event loop in this thread: it ends with the package, before other tests begin.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
@@ -44,7 +45,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def profile(browser: Browser) -> BrowserContext:
     """A browser's profile, whose cache the tests share: JupyterLab is large."""
     return browser.new_context(viewport=VIEWPORT)
@@ -56,17 +57,17 @@ def _server(factory: pytest.TempPathFactory, app: str, *, labextension: bool) ->
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _server(tmp_path_factory, "lab", labextension=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _server(tmp_path_factory, "notebook", labextension=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab_without_labextension(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _server(tmp_path_factory, "lab", labextension=False)
 
