@@ -14,6 +14,7 @@ from jupyter_flows.context import (
 )
 from jupyter_flows.engine.checkpoints import checkpoint
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.shielding import shield
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import (
     AmbiguousRun,
@@ -89,6 +90,7 @@ __all__ = [
     "progress",
     "resume_flow_run",
     "runs",
+    "shield",
     "task",
     "unmapped",
     "wait",

@@ -28,7 +28,10 @@ class FlowsConfig(SingletonConfigurable):
     grace = Float(
         1.0,
         min=0.0,
-        help="Seconds that a cancel leaves the code of installed packages alone.",
+        help="Seconds from a cancel until code that reached no checkpoint is interrupted.",
+    ).tag(config=True)
+    kill_grace = Float(
+        30.0, min=0.0, help="Seconds from a cancel until what has not stopped is killed."
     ).tag(config=True)
     log_prints = Bool(True, help="Whether what a cell prints becomes its run's log.").tag(
         config=True

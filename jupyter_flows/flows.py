@@ -43,6 +43,7 @@ class Flow(Generic[P, R]):
         log_prints: bool | None = None,
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
+        kill_grace_seconds: float = 30.0,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
@@ -61,6 +62,7 @@ class Flow(Generic[P, R]):
             "retry_delay_seconds": retry_delay_seconds,
             "timeout_seconds": timeout_seconds,
             "cancel_grace_seconds": cancel_grace_seconds,
+            "kill_grace_seconds": kill_grace_seconds,
         }
         Options(**self._options)  # says what is wrong with them, where they are written
         self._validate = validate_parameters
@@ -240,8 +242,10 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             runs do, those of foreground calls go where prints go, and a subflow does
             as the run that calls it, as in Prefect.
         validate_parameters: whether parameters are converted to their annotations.
-        cancel_grace_seconds: how long a cancel leaves the code of installed packages
-            alone. Default 1.
+        cancel_grace_seconds: how long a cancel waits for a checkpoint or an await,
+            until the code is interrupted at a safe line. Default 1.
+        kill_grace_seconds: how long it waits until what has not stopped by then is
+            stopped by force. Default 30, as in Prefect.
     """
     if fn is None:
         return lambda fn: Flow(fn, **options)

@@ -165,6 +165,27 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """Stop a run by force now, without waiting for the grace that a cancel gives it."""
+
+    run: str = field(metadata={"check": _ID})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandon:
+    """Give a run up whose code cannot be stopped: what it still does is dropped."""
+
+    run: str = field(metadata={"check": _ID})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Ask where a run's code is, as ``stacks``: one for each thread, coroutine and process."""
+
+    run: str = field(metadata={"check": _ID})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
     """Ask a run to hold still."""
 
@@ -196,6 +217,9 @@ Request = (
     | Transitions
     | Watch
     | Cancel
+    | Kill
+    | Abandon
+    | Where
     | Pause
     | Resume
     | Replace
@@ -211,6 +235,9 @@ ACTIONS: Mapping[str, type[Request]] = {
     "transitions": Transitions,
     "watch": Watch,
     "cancel": Cancel,
+    "kill": Kill,
+    "abandon": Abandon,
+    "where": Where,
     "pause": Pause,
     "resume": Resume,
     "replace": Replace,

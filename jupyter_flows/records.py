@@ -95,6 +95,44 @@ class ErrorRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One call of a stack."""
+
+    file: str  # the file's name, or what stands for it, such as a notebook's cell
+    line: int  # from 1; 0 where it is not known
+    function: str
+    text: str  # the source line, without its indentation; empty where there is no source
+    own: bool  # whether it is the user's own code: neither the library's nor a package's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Where one thread, coroutine or process of a run is."""
+
+    name: str  # the thread's, task's or process's
+    kind: str  # "thread", "coroutine" or "process"
+    doing: str  # in a word or two: "running", "waiting", "paused", "suspended"
+    frames: tuple[Frame, ...]  # the outermost first; the engine's own left out
+    hint: str | None = None  # for well-known ways to hang: what to write instead
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain dicts, lists, texts and numbers."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """How far the stopping of a run has come that was cancelled, or took too long."""
+
+    since: float  # when it was asked
+    rung: str  # what was done last: "asked", "interrupted" or "killed"
+    next: str | None  # what is done next, if it has not stopped by `at`: "interrupt", "kill"
+    at: float | None
+    stuck: Frame | None = None  # the line that holds it, as seen when the last rung was taken
+    hint: str | None = None  # what to write instead, where that is well known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A run as it is now."""
 
@@ -111,6 +149,7 @@ class RunRecord:
     asked: str | None  # "cancel" or "pause", while asked and not yet so
     reason: str | None  # why it was cancelled: user, timeout, parent, concurrency, shutdown
     waiting: Waiting | None
+    stopping: Stopping | None
     created: float
     started: float | None  # when its body first began
     ended: float | None

@@ -25,12 +25,14 @@ import sys
 import time
 from _thread import get_ident
 from collections.abc import Callable, Sequence
-from types import CodeType, FrameType
-from typing import TYPE_CHECKING, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from jupyter_flows.engine.current import current, loop_of, running_loop
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.safe_lines import is_safe
+from jupyter_flows.engine.shielding import in_shield
+from jupyter_flows.engine.stacks import bottoms, entries
 from jupyter_flows.engine.waiting import Waiter
 from jupyter_flows.errors import RunCancellation
 
@@ -38,23 +40,6 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
 
 real_sleep = time.sleep
-
-F = TypeVar("F", bound=Callable[..., object])
-
-_entries: set[CodeType] = set()
-_bottoms: set[CodeType] = set()
-
-
-def entry(function: F) -> F:
-    """Mark a function of the engine that enters the body of a flow or task."""
-    _entries.add(function.__code__)
-    return function
-
-
-def bottom(function: F) -> F:
-    """Mark a function of the engine that is the first on its thread."""
-    _bottoms.add(function.__code__)
-    return function
 
 
 def checkpoint() -> None:
@@ -88,7 +73,7 @@ def heed(owner: Life, *, forced: bool, frame: FrameType | None = None) -> None:
         frame: the top of the stack to be judged; the caller's by default.
     """
     frame = frame or sys._getframe(1)
-    while owner.pending:
+    while owner.pending and not in_shield():
         raise_if_due(owner, frame, forced=forced)
         if owner.cancel_reason is not None or not any(run.held for run in owner.flow_run.chain):
             return
@@ -124,7 +109,7 @@ def _nothing_else(wake: Callable[[], None]) -> None:
 
 def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
     """Raise the cancel that is asked of `owner`, if this is a place for it."""
-    if owner.cancel_reason is None:
+    if owner.cancel_reason is None or in_shield():
         return
     if (owner.delivered or not forced) and not _is_safe(owner, frame, lives=_reach(owner)):
         return
@@ -149,10 +134,13 @@ def _reach(owner: Life) -> int:
     return reach
 
 
+def is_place_to_stop(owner: Life, frame: FrameType) -> bool:
+    """Whether the cancel that is asked of `owner` would cost no cleanup in this stack."""
+    return _is_safe(owner, frame, lives=_reach(owner))
+
+
 def _is_safe(owner: Life, frame: FrameType | None, *, lives: int) -> bool:
-    grace = owner.flow_run.options.cancel_grace_seconds
-    patient = owner.cancel_reason is not None and time.time() - owner.asked_at >= grace
-    return is_safe(frame, _entries, lives, bottoms=_bottoms, packages=patient)
+    return is_safe(frame, entries, lives, bottoms=bottoms, packages=owner.past_grace)
 
 
 def sleep(seconds: float) -> None:

@@ -18,14 +18,16 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
+from _thread import get_ident
 from collections.abc import Callable, Sequence
 from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import ports
+from jupyter_flows.engine.injecting import withdraw
 from jupyter_flows.engine.pausing import wait_in_run
-from jupyter_flows.records import Transition
+from jupyter_flows.records import Stopping, Transition
 from jupyter_flows.states import (
     TERMINAL,
     AwaitingRetry,
@@ -40,6 +42,7 @@ from jupyter_flows.states import (
 )
 
 if TYPE_CHECKING:
+    from jupyter_flows.engine.ladder import Ladder
     from jupyter_flows.engine.logs import LineWriter
     from jupyter_flows.engine.loops import Root
     from jupyter_flows.engine.runs import FlowRun
@@ -70,12 +73,18 @@ class Life:
         "delivered",
         "ended",
         "flow_run",
+        "grace",
+        "injected",
+        "ladder",
         "name",
         "pending",
         "root",
+        "rung",
         "started",
         "state",
         "states",
+        "stopping",
+        "thread",
     )
 
     flow_run: FlowRun
@@ -96,6 +105,12 @@ class Life:
         self.delivered = False
         self.decided = False  # its code has stopped: only the last move is to come
         self.root: Root | None = None  # what runs its body, if that is async
+        self.thread: int | None = None  # the thread that runs its body, once that has begun
+        self.rung = 0  # how far its stopping has gone, see `ladder`
+        self.ladder: Ladder | None = None
+        self.stopping: Stopping | None = None  # the same for records
+        self.grace: float | None = None  # seconds to the next rung, if the ask said so
+        self.injected = False  # an exception may be on its way into its thread
         self.active: set[Life] = set()  # task runs and subflows that have not ended
         self._lock = lock
         self._on_done: list[Callable[[], Any]] = []
@@ -126,9 +141,10 @@ class Life:
         raise NotImplementedError
 
     def _interrupt(self) -> None:
-        """Let the event loop that runs its code look at what is asked, if one does."""
+        """Let what runs its code look at what is asked."""
         if self.root is not None:
             self.root.interrupt()
+        self.flow_run.executor.interrupt(self)
 
     @property
     def caller(self) -> Life | None:
@@ -155,7 +171,7 @@ class Life:
         self.states.append(state)
         if state.type in TERMINAL:
             self.ended = state.time
-            self.pending = False
+            self.pending = self.flow_run.abandoned
         self._changed(state)
         return True
 
@@ -197,6 +213,7 @@ class Life:
             if self.state.type in TERMINAL or self.cancel_reason is not None:
                 return False
             self.attempt += 1
+            self.thread = get_ident()
             state = Running() if self.attempt == 1 else Retrying()
             if self.started is None:
                 self.started = state.time
@@ -214,7 +231,9 @@ class Life:
         with self._lock:
             if self.cancel_reason not in (None, "timeout"):
                 return False
-            self.cancel_reason = None
+            self._stop_hunting()
+            self.cancel_reason = self.ladder = self.stopping = self.grace = None
+            self.rung = 0
             self.delivered = False
             self._mark()
             self._unpause()
@@ -229,19 +248,46 @@ class Life:
         """
         with self._lock:
             self.decided = True
+            self._stop_hunting()
             self._mark()
             self._unpause()
             return self.cancelled_state() if self.delivered else state
 
+    def _stop_hunting(self) -> None:
+        """Take back what is on its way into its thread, under the lock."""
+        if self.injected:
+            withdraw(self)
+
     def _mark(self) -> None:
-        """Bring `pending` up to date, under the lock."""
+        """Bring `pending` up to date, under the lock.
+
+        Code that was given up is still to stop where it can.
+        """
         asked = self.cancel_reason is not None or self.flow_run.book.hold
-        self.pending = asked and not self.decided
+        self.pending = self.flow_run.abandoned or (asked and not self.decided)
 
     def _unpause(self) -> None:
         """Go on, under the lock: a pause that comes as the code stops holds nothing."""
         if self.state.type is StateType.PAUSED:
             self._move(Running())
+
+    @property
+    def insisted(self) -> bool:
+        """Whether more than asking is done to stop it."""
+        return self.rung > 0
+
+    @property
+    def past_grace(self) -> bool:
+        """Whether what was asked has had its grace: packages are left alone no longer."""
+        if self.cancel_reason is None:
+            return False
+        grace = self.flow_run.options.cancel_grace_seconds if self.grace is None else self.grace
+        return self.insisted or time() - self.asked_at >= grace
+
+    def changed(self) -> None:
+        """Tell history and listeners that something beside the state has changed."""
+        self.flow_run._history.run_changed(self.flow_run)
+        self.announce()
 
     def close(self, state: State) -> None:
         """Put in order what belongs to it: its code has stopped, and `state` is to be its last."""
@@ -254,20 +300,24 @@ class Life:
 
     # -- asks -------------------------------------------------------------------------
 
-    def ask_cancel(self, reason: str) -> bool:
+    def ask_cancel(self, reason: str, grace: float | None = None) -> bool:
         """Ask it and all that it called to stop. Any thread; never blocks.
+
+        Args:
+            reason: why, one of `REASONS`.
+            grace: seconds until more than asking is done; its options say by default.
 
         Returns:
             Whether this ask counts: False when it has ended, or was asked before,
             as the first reason stands. Only a timeout gives way to another reason.
         """
-        asked = self._ask(reason)
+        asked = self._ask(reason, grace)
         for life in asked:
             life.announce()
         interrupt_all(asked)  # once all are asked: one cancel passes through a whole loop
         return bool(asked)
 
-    def _ask(self, reason: str) -> list[Life]:
+    def _ask(self, reason: str, grace: float | None) -> list[Life]:
         """Take note of the ask, and return those that it is news to: this life and its children."""
         with self._lock:
             if self.decided or self.state.type in TERMINAL:
@@ -276,6 +326,7 @@ class Life:
                 return []
             self.cancel_reason = reason
             self.asked_at = time()
+            self.grace = grace
             children = list(self.active)
             if not self.attempt:
                 self._move(self.cancelled_state())
@@ -283,7 +334,17 @@ class Life:
                 self._mark()
                 if reason != "timeout":  # which may be followed by another attempt
                     self._move(Cancelling(_SAYING[reason]))
-        return [self, *(life for child in children for life in child._ask("parent"))]
+        return [self, *(life for child in children for life in child._ask("parent", grace))]
+
+    def give_up(self) -> None:
+        """End it as abandoned, whatever its code still does. Harmless when it has ended."""
+        state = Cancelled("It could not be stopped, and was given up", name="Abandoned")
+        self.decide(state)
+        self.close(state)
+        self.move(state)
+        if self.parent is not None:
+            self.parent.active.discard(self)
+        self.announce()
 
     def note_delivery(self) -> None:
         """Take note that its code is told of the cancel, if that was asked and is not too late."""

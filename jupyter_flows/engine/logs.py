@@ -30,7 +30,7 @@ LONGEST = 1_000_000  # characters in a line: more is a mistake, and freezes a br
 class RunLog:
     """The log of one flow run."""
 
-    __slots__ = ("_first", "_forget", "_history", "_lines", "_lock", "_run_id", "echo")
+    __slots__ = ("_first", "_forget", "_history", "_lines", "_lock", "_run_id", "closed", "echo")
 
     def __init__(self, run_id: str, history: History) -> None:
         self._run_id = run_id
@@ -39,10 +39,13 @@ class RunLog:
         self._first = 0
         self._forget = 2 * HELD
         self._lock = allocate_lock()
+        self.closed = False  # what is written from now on is dropped
         self.echo: Callable[[LinePlain], None] | None = None  # shows a foreground run's lines
 
     def add(self, level: int, source: str, message: str) -> None:
         """Append one line; `message` holds no newline."""
+        if self.closed:
+            return
         if not message.isascii():
             message = sendable(message)
         if len(message) > LONGEST:

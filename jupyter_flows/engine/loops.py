@@ -21,17 +21,17 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import types
 from _thread import get_ident
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from time import monotonic, time
-from types import FrameType
+from collections.abc import Awaitable, Callable, Generator
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine import checkpoints, shielding
 from jupyter_flows.engine.safe_lines import is_cleanup
+from jupyter_flows.engine.shielding import any_shielded_task, is_shielded_task
+from jupyter_flows.engine.stacks import driver, suspended_frames
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -83,7 +83,7 @@ class Root:
         """Take the task that is running now for the one that runs the body of `life`."""
         task = asyncio.current_task()
         assert task is not None, "a root is made inside of its task"
-        self._cancelled = False
+        self._cancelled = 0  # how often
         self._life = life
         self.task = task
         self.loop = asyncio.get_running_loop()
@@ -125,24 +125,38 @@ class Root:
         """Take back the `cancel()` that was delivered, unless the caller's body gets it next."""
         caller = self._life.caller
         passes_on = caller is not None and caller.delivered and is_same_task(caller, self._life)
-        if self._cancelled and not passes_on and self.task.cancelling():
+        while self._cancelled and not passes_on and self.task.cancelling():
             self.task.uncancel()
-        self._cancelled = False
+            self._cancelled -= 1
+        self._cancelled = 0
 
     @property
     def patient(self) -> bool:
         """Whether a cleanup that is under way is still left to end before the cancel comes."""
-        return time() - self._life.asked_at < self._life.flow_run.options.cancel_grace_seconds
+        return not self._life.past_grace
 
     @property
     def due(self) -> bool:
         """Whether a cancel is asked and not delivered."""
         return self._life.cancel_reason is not None and not self._life.delivered
 
+    @property
+    def swallowed(self) -> bool:
+        """Whether a cancel was delivered and is to be delivered again, as the body went on."""
+        life = self._life
+        return life.delivered and life.insisted and not life.decided
+
+    def insist(self) -> None:
+        """Cancel the task once more if its body swallowed the cancel. Any thread."""
+        try:
+            self.loop.call_soon_threadsafe(_insist, self)
+        except RuntimeError:  # the loop is closed: the body has ended
+            pass
+
     def deliver(self) -> None:
         """Take note that the task is cancelled."""
         self._life.note_delivery()
-        self._cancelled = True
+        self._cancelled += 1
 
 
 def is_same_task(one: Life, other: Life) -> bool:
@@ -153,7 +167,7 @@ def is_same_task(one: Life, other: Life) -> bool:
 def _look() -> None:
     """Heed what is asked of all that the running loop runs."""
     loop = asyncio.get_running_loop()
-    if isinstance(loop, RunLoop) and loop.held:
+    if isinstance(loop, RunLoop) and loop.held and not any_shielded_task(loop):
         checkpoints.park(loop.life)
     here = [root for root in _here.roots if root.loop is loop]
     for root in here:
@@ -162,7 +176,7 @@ def _look() -> None:
                 child.ask_cancel("parent")
     under_way = {root.task for root in here if root._life.delivered}
     due = [root for root in here if root.due]
-    busy = {root.task for root in due if root.patient and _is_cleaning_up(root.task)} - under_way
+    busy = {root.task for root in due if _is_to_be_left_alone(root)} - under_way
     for root in due:
         if root.task not in busy:
             root.deliver()
@@ -175,8 +189,32 @@ def _look() -> None:
 _LOOK_AGAIN = 0.005  # seconds, while a cleanup awaits that was under way when the cancel came
 
 
+def _look_again(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon(_look)
+
+
+shielding.look_again = _look_again
+
+
+def _insist(root: Root) -> None:
+    """Cancel a body again that swallowed a cancel, unless it is cleaning up."""
+    if root in _here.roots and root.swallowed and not _is_cleaning_up(root.task):
+        root.deliver()
+        root.task.cancel()
+
+
+def _is_to_be_left_alone(root: Root) -> bool:
+    """Whether a cancel would come into a shield, or into a cleanup that still has its grace."""
+    return _waits_for(root.task, is_shielded_task) or (root.patient and _is_cleaning_up(root.task))
+
+
 def _is_cleaning_up(task: asyncio.Task[Any]) -> bool:
     """Whether a cancel of `task` would come into a cleanup, of it or of a task that it awaits."""
+    return _waits_for(task, lambda each: is_cleanup(suspended_frames(each.get_coro())))
+
+
+def _waits_for(task: asyncio.Task[Any], condition: Callable[[asyncio.Task[Any]], bool]) -> bool:
+    """Whether a task, or one that it awaits, is as `condition` says."""
     todo: list[Any] = [task]
     for each in todo:
         todo += getattr(each, "_children", ())  # of `gather`
@@ -184,31 +222,12 @@ def _is_cleaning_up(task: asyncio.Task[Any]) -> bool:
             waiter = getattr(each, "_fut_waiter", None)
             if waiter is not None and waiter not in todo:
                 todo.append(waiter)
-            if is_cleanup(_suspended_frames(each.get_coro())):
+            if condition(each):
                 return True
     return False
 
 
-def _suspended_frames(awaiting: Any) -> Iterator[FrameType]:
-    """Yield the frames of a suspended coroutine, from the outermost in."""
-    while awaiting is not None:
-        kind = type(awaiting).__name__
-        if kind == "coroutine":
-            frame, awaiting = awaiting.cr_frame, awaiting.cr_await
-        elif kind == "async_generator":
-            frame, awaiting = awaiting.ag_frame, awaiting.ag_await
-        elif kind == "generator":
-            frame, awaiting = awaiting.gi_frame, awaiting.gi_yieldfrom
-            if frame is not None and frame.f_code is driven.__code__:
-                awaiting = frame.f_locals["coroutine"]
-        else:  # a step of an async generator does not name it, but refers to it
-            steps = gc.get_referents(awaiting) if kind.startswith(("async_gen", "anext")) else ()
-            named = ("async_generator", "coroutine", "async_generator_asend")
-            frame, awaiting = None, next((s for s in steps if type(s).__name__ in named), None)
-        if frame is not None:
-            yield frame
-
-
+@driver
 @types.coroutine
 def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     """Run a coroutine so that it can be held between two awaits.
@@ -222,12 +241,13 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     book.driver = get_ident()
     value: Any = None
     error: BaseException | None = None
+    counted = False
     while True:
-        book.executing += 1
+        if not counted:
+            book.executing += 1
         # counted first, then looked at: whoever asks for a hold looks the other way round
-        while book.hold and run.held:
-            book.executing -= 1
-            run.settle_pause()
+        while book.hold and run.held and not shielding.in_shield():
+            _await(run)
             try:
                 yield from _held(run, loop)
             except GeneratorExit:
@@ -238,17 +258,26 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
             book.executing += 1
         try:
             awaited = coroutine.send(value) if error is None else coroutine.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            book.executing -= 1
-            if book.hold:
-                run.settle_pause()
+        except BaseException as end:
+            _await(run)
+            if isinstance(end, StopIteration):
+                return end.value
+            raise
+        counted = shielding.in_shield()  # then it goes on after the await, whatever is asked
+        if not counted:
+            _await(run)
         value = error = None
         try:
             value = yield awaited
         except BaseException as thrown:
             error = thrown
+
+
+def _await(run: FlowRun) -> None:
+    """Count a driven coroutine as no longer executing."""
+    run.book.executing -= 1
+    if run.book.hold:
+        run.settle_pause()
 
 
 def hold_between_awaits(

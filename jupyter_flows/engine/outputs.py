@@ -52,6 +52,7 @@ class RunOutputs:
         self._next = 0
         self._bytes = 0
         self._clear_pending = False
+        self.closed = False  # what is displayed from now on is dropped
         self.changes = 0
 
     def __len__(self) -> int:
@@ -60,6 +61,8 @@ class RunOutputs:
     def add(self, data: Bundle, metadata: Bundle, display_id: str | None = None) -> None:
         """Append an output."""
         with self._lock:
+            if self.closed:
+                return
             self._clear_if_pending()
             self.changes += 1
             self._outputs[self._next] = Output(self._next, self.changes, data, metadata, display_id)
@@ -71,8 +74,8 @@ class RunOutputs:
         """Change the outputs that have this display id; return whether there are any."""
         with self._lock:
             found = [each for each in self._outputs.values() if each.display_id == display_id]
-            if not found:
-                return False
+            if not found or self.closed:
+                return bool(found)
             self.changes += 1
             for output in found:
                 self._bytes += _size(data) - _size(output.data)
@@ -83,6 +86,8 @@ class RunOutputs:
     def clear(self, wait: bool = False) -> None:
         """Remove all outputs, now or when the next one comes."""
         with self._lock:
+            if self.closed:
+                return
             self._clear_pending = True
             if not wait:
                 self._clear_if_pending()

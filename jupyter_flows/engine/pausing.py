@@ -27,6 +27,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from jupyter_flows.engine.current import running_loop
+from jupyter_flows.engine.shielding import in_shield
 from jupyter_flows.engine.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def wait_in_run(
 ) -> bool:
     """Block a worker until `done()`, counted as parked; return whether it is done.
 
+    Within a shield it is neither held nor counted as parked.
+
     Args:
         run: the innermost flow run whose code the thread runs.
         done: whether what is waited for has come.
@@ -89,14 +92,15 @@ def wait_in_run(
     waiter = Waiter()
     subscribe(waiter.wake)
     chain = run.chain
+    parked = not in_shield()
     now = monotonic()
     deadline = inf if seconds is None else now + seconds
     held_since: float | None = None
     lost = 0.0  # how long the run was held
-    parked = True
     for each in chain:
         each.book.waiters.add(waiter)
-        each.park_worker()
+        if parked:
+            each.park_worker()
     try:
         while True:
             heed()
@@ -105,12 +109,12 @@ def wait_in_run(
                 lost += now - held_since
                 deadline += now - held_since
                 held_since = None
-            if any(each.held for each in chain):
+            if parked and any(each.held for each in chain):
                 held_since = now
                 waiter.wait()
                 continue
             finished = done()
-            if (finished or now >= deadline) and _leave(chain):
+            if (finished or now >= deadline) and (not parked or _leave(chain)):
                 parked = False
                 return finished
             waiter.wait(None if deadline == inf else deadline - now)

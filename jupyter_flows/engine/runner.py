@@ -21,6 +21,7 @@ from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
 from jupyter_flows.engine.runs import Submitted
+from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timers import Alarm, ring
 from jupyter_flows.states import State, StateType
 
@@ -178,6 +179,8 @@ def settle(life: Life, state: State, plan: Plan) -> float | None:
 
 def end(life: Life, state: State, on_completed: Callable[[Any], None] | None = None) -> None:
     """Take the last state, which `state` is unless a cancel was delivered. Harmless when taken."""
+    if life.flow_run.abandoned:
+        return
     state = life.decide(state)
     if state.type is StateType.COMPLETED and on_completed is not None:
         try:
@@ -243,28 +246,28 @@ def _start_timeout(life: Life, plan: Plan) -> _Timeout | None:
     return None if plan.timeout_seconds is None else _Timeout(life, plan.timeout_seconds)
 
 
-@checkpoints.entry
+@entry
 def enter_flow(body: Callable[[], Any]) -> Any:
     """Call the body of a flow: below this frame the stack is the run's."""
     __tracebackhide__ = True
     return body()
 
 
-@checkpoints.entry
+@entry
 def enter_task(body: Callable[[], Any]) -> Any:
     """Call the body of a task."""
     __tracebackhide__ = True
     return body()
 
 
-@checkpoints.entry
+@entry
 async def enter_flow_async(body: Callable[[], Awaitable[Any]]) -> Any:
     """Await the body of a flow: below this frame the stack is the run's."""
     __tracebackhide__ = True
     return await body()
 
 
-@checkpoints.entry
+@entry
 async def enter_task_async(body: Callable[[], Awaitable[Any]]) -> Any:
     """Await the body of a task."""
     __tracebackhide__ = True

@@ -16,15 +16,17 @@ from _thread import get_ident
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from logging import WARNING
 from math import isfinite
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from jupyter_flows.engine import ports
+from jupyter_flows.engine import ports, whereabouts
 from jupyter_flows.engine.checkpoints import wait_as_worker
 from jupyter_flows.engine.current import running_loop
+from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.outputs import RunOutputs
@@ -37,6 +39,7 @@ from jupyter_flows.records import (
     ErrorRecord,
     LogLine,
     RunRecord,
+    Stack,
     Waiting,
 )
 from jupyter_flows.states import TERMINAL, Paused, Pending, State, StateType
@@ -56,7 +59,8 @@ class Options:
     retries: int = 0
     retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0
     log_prints: bool = True
-    cancel_grace_seconds: float = 1.0  # until what needs more than a checkpoint is tried
+    cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
+    kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
 
     def __post_init__(self) -> None:
         timeout, retries = self.timeout_seconds, self.retries
@@ -64,6 +68,10 @@ class Options:
             raise ValueError(f"timeout_seconds must be a number above 0, not {timeout!r}.")
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries must be 0 or more, and whole, not {retries!r}.")
+        for name in ("cancel_grace_seconds", "kill_grace_seconds"):
+            grace = getattr(self, name)
+            if not _is_number(grace) or grace < 0:
+                raise ValueError(f"{name} must be a number of seconds, 0 or more, not {grace!r}.")
         delays = self.retry_delay_seconds
         if not callable(delays):
             for delay in [delays] if isinstance(delays, int | float) else delays:
@@ -128,6 +136,7 @@ class FlowRun(Life):
     ) -> None:
         super().__init__(name or flow_name, waiting_state or Pending(), Lock())
         self._id = str(uuid4())
+        self.abandoned = False  # nobody waits for what its code still does
         self.flow_run = self
         self.flow_name = flow_name
         self.executor = executor
@@ -239,17 +248,70 @@ class FlowRun(Life):
         await ended(self)
         self.waited_for = True
 
-    def cancel(self, reason: str = "user") -> bool:
+    def cancel(self, grace: float | None = None, *, reason: str = "user") -> bool:
         """Ask it, its tasks and subflows to stop; returns at once.
 
-        An async run stops at its next await, a thread at its next checkpoint. A
-        run that has not begun never does. Cancelling again, or when it has ended,
-        is harmless: the first reason stands.
+        An async run stops at its next await, a thread at its next checkpoint, or
+        when it is interrupted at a safe line after its grace. A run that has not
+        begun never does. Cancelling again, or when it has ended, is harmless: the
+        first reason stands.
+
+        Args:
+            grace: seconds until it is interrupted; 0 does so at once. Default: the
+                flow's `cancel_grace_seconds`, 1.
+            reason: why, for the record.
 
         Returns:
             Whether this call asked; False when it was asked before or has ended.
         """
-        return self.ask_cancel(reason)
+        if grace is not None and (not _is_number(grace) or grace < 0):
+            raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}.")
+        return self.ask_cancel(reason, grace)
+
+    def kill(self) -> bool:
+        """Stop it by force now: cancel it, and do not wait for its grace; returns at once.
+
+        A process is killed with all its descendants. A thread is interrupted
+        wherever it is, again and again, which may skip a cleanup; only a shield
+        holds that up, and code that is blocked in C, which nothing can stop.
+
+        Returns:
+            Whether there was something to stop; False when it has ended.
+        """
+        self.ask_cancel("user")
+        active = [life for life in self._family() if not life.state_is_final()]
+        for life in active:
+            if life is life.flow_run:
+                kill(life)
+        return self in active
+
+    def abandon(self) -> None:
+        """Give it up, as its code cannot be stopped: it is CANCELLED under the name Abandoned.
+
+        What its code still does is dropped: prints, results, names. It is stopped
+        at the first checkpoint that it comes to.
+
+        Raises:
+            NotActive: it has ended, or was not asked to stop.
+        """
+        if self.cancel_reason is None or self.state.type in TERMINAL:
+            raise NotActive(
+                f"{self!r} is {self.state.name}: only a run that was cancelled and does not "
+                "stop can be abandoned."
+            )
+        self.abandoned = True
+        self.log.add(WARNING, "flow", "It was given up: what it still does is dropped.")
+        for life in reversed(self._family()):
+            if isinstance(life, FlowRun) and life is not self:
+                if life.state.type not in TERMINAL:
+                    life.abandon()
+            elif life.flow_run is self:
+                life.give_up()
+        self.log.closed = self.outputs.closed = True
+
+    def where(self) -> list[Stack]:
+        """Return where its code is now: a stack for each of its threads and coroutines."""
+        return whereabouts.stacks(self)
 
     def pause(self) -> None:
         """Ask it and its tasks to hold still; it is PAUSED when all of them do.
@@ -319,9 +381,12 @@ class FlowRun(Life):
         """Whether its code is to hold still; a cancel lifts a hold, and so does its end."""
         return self.book.hold and self.cancel_reason is None and not self.decided
 
-    def _interrupt(self) -> None:
-        super()._interrupt()
-        self.executor.interrupt(self)
+    def _family(self) -> list[Life]:
+        """Return it and all that it called and that has not ended."""
+        lives: list[Life] = [self]
+        for life in lives:
+            lives += list(life.active)
+        return lives
 
     def _mark_all(self) -> list[Life]:
         """Bring `pending` of it and of its tasks up to date, under the lock.
@@ -532,6 +597,7 @@ class FlowRun(Life):
             asked=self.asked,
             reason=self.cancel_reason,
             waiting=self.waiting,
+            stopping=None if state.type in TERMINAL else self.stopping,
             created=self.created,
             started=self.started,
             ended=self.ended,

@@ -34,6 +34,7 @@ import dis
 import sysconfig
 from collections.abc import Container, Iterable, Iterator
 from types import CodeType, FrameType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from jupyter_flows.engine.ports import is_engine_module
@@ -54,6 +55,8 @@ _NO_FALL_THROUGH = frozenset(
 Offsets = frozenset[int]
 
 _known: "WeakKeyDictionary[CodeType, tuple[Offsets, Offsets]]" = WeakKeyDictionary()
+_known_points: "WeakKeyDictionary[CodeType, Offsets]" = WeakKeyDictionary()
+_known_turns: "WeakKeyDictionary[CodeType, Offsets]" = WeakKeyDictionary()
 
 
 def is_safe(
@@ -88,12 +91,16 @@ def is_safe(
                 if _is_library(code.co_filename, packages):
                     return False
                 top = False
-            if code.co_name in _RITES or code.co_filename.startswith("<frozen importlib"):
+            if _is_rite(code):
                 return False
             if frame.f_lasti in unsafe_offsets(code):
                 return False
         frame = frame.f_back
     return True
+
+
+def _is_rite(code: CodeType) -> bool:
+    return code.co_name in _RITES or code.co_filename.startswith("<frozen importlib")
 
 
 def _is_library(filename: str, packages_allowed: bool) -> bool:
@@ -127,6 +134,41 @@ def unsafe_offsets(code: CodeType) -> Offsets:
 def cleanup_offsets(code: CodeType) -> Offsets:
     """Return those of the unsafe offsets that lie in a cleanup, not on a header."""
     return _analysis(code)[1]
+
+
+def points(code: CodeType) -> Offsets:
+    """Return the offsets in `code` at which code that calls nothing of ours may be stopped.
+
+    That is where a line begins, as long as no half of an expression is on the stack
+    that a raise would lose, and at both ends of a loop's jump back, so that a loop
+    of one line has one too; without those at which raising could skip a cleanup.
+    """
+    known = _known_points.get(code)
+    if known is None:
+        known = _known_points[code] = _points(code)
+    return known
+
+
+def turns(code: CodeType) -> Offsets:
+    """Return the offsets at which a thread that waits for its turn may be hit by injection.
+
+    CPython before 3.12 raises, at a jump back, as if at the instruction before the
+    jump's target: that must be protected by what protects the target.
+    """
+    known = _known_turns.get(code)
+    if known is None:
+        known = _known_turns[code] = _turns(code)
+    return known
+
+
+def may_be_on_top(code: CodeType, *, packages: bool) -> bool:
+    """Return whether code of this file may be stopped inside: never the standard library's.
+
+    Args:
+        code: the code.
+        packages: whether that of installed packages may.
+    """
+    return not _is_library(code.co_filename, packages) and not _is_rite(code)
 
 
 def _analysis(code: CodeType) -> tuple[Offsets, Offsets]:
@@ -231,6 +273,85 @@ def _try_headers(instructions: list[dis.Instruction], starts: set[int]) -> set[i
         else:
             after_range_start = instruction.offset in starts
     return found
+
+
+def _points(code: CodeType) -> Offsets:
+    bytecode = dis.Bytecode(code)
+    instructions = list(bytecode)
+    ranges = bytecode.exception_entries  # type: ignore[attr-defined]
+    names = {each.offset: each.opname for each in instructions}
+    depths = _stack_depths(instructions, ranges)
+    loops = [
+        (each.offset, each.argval, depths[each.offset])
+        for each in instructions
+        if each.opname == "FOR_ITER" and each.offset in depths
+    ]
+
+    def is_between_statements(offset: int) -> bool:
+        """Whether nothing is on the stack but what loops and ``with`` keep there."""
+        kept = max((depth for start, end, depth in loops if start < offset < end), default=0)
+        kept = max([kept, *(each.depth for each in ranges if each.start <= offset < each.end)])
+        return offset in depths and depths[offset] <= kept
+
+    found = set()
+    line = None
+    for instruction in instructions:
+        place = _place(instruction)
+        if instruction.opname == "JUMP_BACKWARD" and names[instruction.argval] != "END_SEND":
+            found |= {instruction.offset, instruction.argval}
+        if place is None or place.lineno == line:
+            continue
+        line = place.lineno
+        if instruction.opname not in _NO_STATEMENT and is_between_statements(instruction.offset):
+            found.add(instruction.offset)
+    return frozenset(found) - unsafe_offsets(code)
+
+
+def _turns(code: CodeType) -> Offsets:
+    bytecode = dis.Bytecode(code)
+    ranges = bytecode.exception_entries  # type: ignore[attr-defined]
+
+    def handler(offset: int) -> Any:
+        return next((each.target for each in ranges if each.start <= offset < each.end), None)
+
+    found = set()
+    for each in bytecode:
+        if (each.opname == "RESUME" and each.arg == 0) or (
+            "JUMP_BACKWARD" in each.opname
+            and "NO_INTERRUPT" not in each.opname
+            and handler(each.argval - 2) == handler(each.argval) == handler(each.offset)
+        ):
+            found.add(each.offset)
+    return frozenset(found) - unsafe_offsets(code)
+
+
+_NO_STATEMENT = frozenset(
+    {"RESUME", "RETURN_GENERATOR", "MAKE_CELL", "COPY_FREE_VARS", "POP_TOP", "END_SEND"}
+)
+
+
+def _stack_depths(instructions: list[dis.Instruction], ranges: Iterable[Any]) -> dict[int, int]:
+    """Return how much is on the stack before each instruction that can be reached."""
+    index = {instruction.offset: i for i, instruction in enumerate(instructions)}
+    start = next((i for i, each in enumerate(instructions) if each.opname == "RESUME"), 0)
+    depths: dict[int, int] = {}
+    todo = [(instructions[start].offset, 0)]
+    todo += [(each.target, each.depth + (2 if each.lasti else 1)) for each in ranges]
+    while todo:
+        offset, depth = todo.pop()
+        for instruction in instructions[index[offset] :]:
+            if instruction.offset in depths:
+                break
+            depths[instruction.offset] = depth
+            opcode = instruction.opcode
+            argument = instruction.arg if opcode >= dis.HAVE_ARGUMENT else None
+            if opcode in dis.hasjrel or opcode in dis.hasjabs:
+                jumped = depth + dis.stack_effect(opcode, argument, jump=True)
+                todo.append((instruction.argval, jumped))
+            if instruction.opname in _NO_FALL_THROUGH:
+                break
+            depth += dis.stack_effect(opcode, argument, jump=False)
+    return depths
 
 
 def _place(instruction: dis.Instruction) -> dis.Positions | None:

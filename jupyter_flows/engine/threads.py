@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from jupyter_flows.engine.checkpoints import bottom
+from jupyter_flows.engine.stacks import bottom
 from jupyter_flows.engine.waiting import Waiter
 
 MOST = 1_000  # tasks of one run at work at once: each thread takes some 50 kB

@@ -27,7 +27,7 @@ SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
 -- As write_lines.
 INSERT OR REPLACE INTO runs (
     key, id, name, flow, worker, kernel, parent,
-    state_type, state_name, state_message, state_time, asked, reason, waiting,
+    state_type, state_name, state_message, state_time, asked, reason, waiting, stopping,
     created, started, ended, paused_seconds, paused_since, attempt,
     tags, parameters, cell, progress, task_count, log_first, log_count, live,
     output_count, output_changes, result, error
@@ -59,7 +59,7 @@ SELECT key FROM runs WHERE id = :id;
 -- One run.
 SELECT
     id, name, flow, worker, kernel, parent,
-    state_type, state_name, state_message, state_time, asked, reason, waiting,
+    state_type, state_name, state_message, state_time, asked, reason, waiting, stopping,
     created, started, ended, paused_seconds, paused_since, attempt,
     tags, parameters, cell, progress, task_count, log_first, log_count, live,
     output_count, output_changes, result, error
@@ -69,7 +69,7 @@ FROM runs WHERE id = :id;
 -- The newest runs; `:states` and `:names` are JSON arrays, or NULL for all.
 SELECT
     id, name, flow, worker, kernel, parent,
-    state_type, state_name, state_message, state_time, asked, reason, waiting,
+    state_type, state_name, state_message, state_time, asked, reason, waiting, stopping,
     created, started, ended, paused_seconds, paused_since, attempt,
     tags, parameters, cell, progress, task_count, log_first, log_count, live,
     output_count, output_changes, result, error
@@ -138,7 +138,7 @@ WHERE runs.key = :key
 -- The run ended with its kernel, at `:time`.
 UPDATE runs SET
     state_type = 'CRASHED', state_name = 'Crashed', state_message = :message, state_time = :time,
-    asked = NULL, waiting = NULL, ended = :time,
+    asked = NULL, waiting = NULL, stopping = NULL, ended = :time,
     paused_seconds = paused_seconds + coalesce(max(:time - paused_since, 0), 0),
     paused_since = NULL,
     log_count = coalesce((

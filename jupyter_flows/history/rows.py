@@ -16,8 +16,10 @@ from typing import Any
 
 from jupyter_flows.records import (
     ErrorRecord,
+    Frame,
     ProgressRecord,
     RunRecord,
+    Stopping,
     TaskRecord,
     Transition,
     Waiting,
@@ -28,7 +30,7 @@ Row = tuple[Any, ...]
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 TASK_FIELDS = TaskRecord._fields
 
-_AS_JSON = frozenset({"waiting", "tags", "parameters", "progress", "live", "error"})
+_AS_JSON = frozenset({"waiting", "stopping", "tags", "parameters", "progress", "live", "error"})
 _text = json.encoder.encode_basestring_ascii
 _run_values = attrgetter(*RUN_FIELDS)
 
@@ -64,6 +66,7 @@ def read_run(row: Row) -> RunRecord:
     for name in _AS_JSON:
         values[name] = None if values[name] is None else json.loads(values[name])
     values["waiting"] = _build(Waiting, values["waiting"])
+    values["stopping"] = _stopping(values["stopping"])
     values["error"] = _build(ErrorRecord, values["error"])
     values["tags"] = tuple(values["tags"])
     values["progress"] = tuple(_build(ProgressRecord, bar) for bar in values["progress"])
@@ -105,6 +108,13 @@ def _members(value: Any) -> Any:
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _stopping(values: dict[str, Any] | None) -> Stopping | None:
+    if values is not None:
+        values["stuck"] = _build(Frame, values.get("stuck"))
+    stopping: Stopping | None = _build(Stopping, values)
+    return stopping
 
 
 def _build(kind: type, values: Mapping[str, Any] | None) -> Any:

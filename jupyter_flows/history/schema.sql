@@ -91,3 +91,6 @@ CREATE TABLE lines (
     source TEXT NOT NULL,
     message TEXT NOT NULL
 );
+
+-- name: 1001
+ALTER TABLE runs ADD COLUMN stopping TEXT;  -- JSON

@@ -39,6 +39,7 @@ class CellOptions:
     retry_delay: float
     tags: Iterable[str]
     grace: float
+    kill_grace: float
     log_prints: bool
     on_rerun: str
     loop_progress: bool
@@ -151,6 +152,7 @@ def _flow_of(body: CellBody, options: CellOptions, begin: Callable[[], None]) ->
         timeout_seconds=options.timeout or None,  # 0 is none, for %config
         log_prints=options.log_prints,
         cancel_grace_seconds=options.grace,
+        kill_grace_seconds=options.kill_grace,
         validate_parameters=False,
     )
 

@@ -57,6 +57,9 @@ class Control:
             messages.Outputs: self._outputs,
             messages.Transitions: self._transitions,
             messages.Cancel: self._cancel,
+            messages.Kill: self._kill,
+            messages.Abandon: self._abandon,
+            messages.Where: self._where,
             messages.Pause: self._pause,
             messages.Resume: self._resume,
             messages.Replace: self._replace,
@@ -176,6 +179,23 @@ class Control:
         if run.cancel():
             stopped_by_people.add(run)
         return self._shown(run)
+
+    def _kill(self, request: messages.Kill) -> dict[str, Any]:
+        run = self._find(request.run)
+        if run.kill():
+            stopped_by_people.add(run)
+        return self._shown(run)
+
+    def _abandon(self, request: messages.Abandon) -> dict[str, Any]:
+        run = self._find(request.run)
+        run.abandon()
+        return self._shown(run)
+
+    def _where(self, request: messages.Where) -> dict[str, Any]:
+        run = self._find(request.run)
+        return messages.ok(
+            run=run.record().as_json(), stacks=[stack.as_json() for stack in run.where()]
+        )
 
     def _pause(self, request: messages.Pause) -> dict[str, Any]:
         run = self._find(request.run)

@@ -148,7 +148,7 @@ def stop_runs() -> None:
         _stop_by = monotonic() + SHUTDOWN_SECONDS
     runs = registry.active()
     for run in runs:
-        run.cancel("shutdown")
+        run.cancel(reason="shutdown")
     for run in runs:
         run.wait(max(_stop_by - monotonic(), 0.0))
 

@@ -128,6 +128,7 @@ class FlowMagics:
             retry_delay=_chosen(options.retry_delay, defaults.retry_delay),
             tags=(*defaults.tags, *options.tag),
             grace=_chosen(options.grace, defaults.grace),
+            kill_grace=defaults.kill_grace,
             log_prints=_chosen(options.log_prints, defaults.log_prints),
             on_rerun=_chosen(options.on_rerun, defaults.on_rerun),
             loop_progress=defaults.loop_progress,

@@ -170,7 +170,7 @@ FLOW_CELL = _options(
             {
                 "type": _seconds,
                 "metavar": "SECONDS",
-                "help": "How long a cancel leaves the code of installed packages alone.",
+                "help": "How long a cancel waits for a checkpoint or await before it interrupts.",
             },
         ),
         (

@@ -72,5 +72,5 @@ def replace(run: FlowRun) -> bool:
     if earlier is None:
         return False
     replace(earlier)
-    earlier.cancel("concurrency")
+    earlier.cancel(reason="concurrency")
     return True

@@ -313,10 +313,10 @@ def test_a_second_cancel_is_harmless_and_the_first_reason_stands(until):
     started, go = threading.Event(), threading.Event()
     run = flow(body).start()
     started.wait(20)
-    assert run.cancel("concurrency")
-    assert not run.cancel("user")
+    assert run.cancel(reason="concurrency")
+    assert not run.cancel(reason="user")
     until(lambda: run.delivered)
-    assert not run.cancel("shutdown")
+    assert not run.cancel(reason="shutdown")
     go.set()
     run.wait(20)
     assert not run.cancel()
@@ -647,7 +647,7 @@ def test_cancels_race_with_each_other(until):
 
         def cancel(reason, run=run, barrier=barrier, counted=counted):
             barrier.wait(20)
-            if run.cancel(reason):
+            if run.cancel(reason=reason):
                 counted.append(reason)
 
         reasons = ["user", "parent", "concurrency", "shutdown"]

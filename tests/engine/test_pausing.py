@@ -14,6 +14,7 @@ from jupyter_flows import (
     pause_flow_run,
     progress,
     resume_flow_run,
+    shield,
     task,
 )
 from jupyter_flows.engine import asking
@@ -370,9 +371,10 @@ def test_a_parked_helper_thread_is_not_taken_for_the_body(until):
     def body():
         helper = threading.Thread(target=helps)
         helper.start()
-        computing.set()
-        while not stop:
-            pass
+        with shield():
+            computing.set()
+            while not stop:
+                pass
         helper.join()
 
     def helps():

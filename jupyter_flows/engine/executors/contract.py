@@ -11,15 +11,24 @@ Who calls what:
 - `interrupt`: by any thread, any number of times, also before the body begins
   and after it ended; never blocks. What is asked is read from the run: a cancel
   (`cancel_reason`), a hold or its end (`book.hold`).
+- `insist` and `kill`: by the ladder, once each and in this order, for what did not
+  stop when it was asked; never block.
+
+What is here serves workers that are threads of this process.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from jupyter_flows.engine.interrupting import INTERRUPT, KILL, attend
+from jupyter_flows.engine.ladder import climb
+
 if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.runner import Plan
     from jupyter_flows.engine.runs import FlowRun
 
@@ -46,10 +55,29 @@ class Executor(ABC):
     def launch(self, run: FlowRun, plan: Plan) -> None:
         """Start the worker and let it run the plan."""
 
-    def interrupt(self, run: FlowRun) -> None:
-        """Let the worker know that something is asked of the run.
+    saying: ClassVar[Mapping[int, str]] = {
+        INTERRUPT: "it is interrupted at its next safe line",
+        KILL: "it is interrupted by force",
+    }
+    """What the log says of a rung."""
+
+    def interrupt(self, life: Life) -> None:
+        """Let the worker know that something is asked of the run or one of its tasks.
 
         Threads that wait in the engine, and event loops that run its bodies, are
         told by the run itself.
         """
-        return
+        if life.cancel_reason is not None:
+            climb(life)
+        elif life is life.flow_run and life.flow_run.held:
+            attend(life.flow_run)
+
+    def insist(self, life: Life) -> None:
+        """Stop code that did not heed the ask, where that costs no cleanup."""
+        if life.root is not None:
+            life.root.insist()
+        attend(life.flow_run)
+
+    def kill(self, life: Life) -> None:
+        """Stop code by force, as far as its worker can."""
+        attend(life.flow_run)

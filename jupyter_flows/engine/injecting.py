@@ -1,0 +1,85 @@
+"""Raises an exception in another thread, wherever that is: the last means.
+
+What CPython offers (`PyThreadState_SetAsyncExc`) raises at the thread's next look
+at its pending asks: at the start of a function, at a loop's jump back, or when a
+call in C returns. That may skip a cleanup, so it is done only when nothing gentler
+is left, or, before Python 3.12, where the stack says that it costs nothing.
+
+Guarantees:
+
+- A life is hit only while its code has not stopped: `inject` and the end of the
+  body agree on that under the life's lock, and `withdraw`, called with it held,
+  takes back what has not been raised by then.
+- The engine's own threads alone are hit, never one of the user's or the kernel's,
+  and never while it imports a module, is in the engine, or in a shield.
+- Whether it was raised is known: the exception says so itself when it is made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from jupyter_flows.engine.ports import is_engine_module
+from jupyter_flows.engine.shielding import is_shielded_thread
+from jupyter_flows.engine.stacks import stack_of
+from jupyter_flows.engine.threads import EngineThread
+from jupyter_flows.errors import RunCancellation
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_clear_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
+    ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
+)
+
+
+def may_inject(life: Life) -> bool:
+    """Whether the life's code runs on a thread, and at a place, that may be hit at all."""
+    ident = life.thread
+    if ident is None or is_shielded_thread(ident):
+        return False
+    ours = any(isinstance(t, EngineThread) and t.ident == ident for t in threading.enumerate())
+    frames = stack_of(ident) if ours else []
+    if not frames or is_engine_module(frames[0].f_globals.get("__name__")):
+        return False
+    return not any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames)
+
+
+def inject(life: Life, *, unmoved: tuple[FrameType, int] | None = None) -> bool:
+    """Raise the cancel of a life in the thread that runs it; return False if it has stopped.
+
+    Args:
+        life: what is to stop.
+        unmoved: do nothing unless the thread's top frame is still this, at this offset.
+    """
+    with life._lock:
+        ident = life.thread
+        if life.decided or ident is None:
+            return False
+        error = _cancellation(life)
+        if unmoved is not None:
+            frame, offset = unmoved
+            if stack_of(ident)[:1] != [frame] or frame.f_lasti != offset:
+                return False
+        life.injected = True
+        return bool(_set_async_exc(ident, error))
+
+
+def withdraw(life: Life) -> None:
+    """Take back what was injected and not raised. By the life's own thread, its lock held."""
+    if life.injected and life.thread is not None:
+        life.injected = False
+        _clear_async_exc(life.thread, None)
+
+
+def _cancellation(life: Life) -> type[RunCancellation]:
+    def told(self: RunCancellation) -> None:
+        life.delivered = True
+        RunCancellation.__init__(self, life.id, life.cancel_reason or "user")
+
+    return type("RunCancellation", (RunCancellation,), {"__init__": told})

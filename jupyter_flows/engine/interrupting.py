@@ -1,0 +1,198 @@
+"""Stops or holds code that reaches no checkpoint.
+
+Theory. Of the code that a run's threads are in, the user's own is watched
+(`monitoring`) for as long as something is asked and not yet so: then every point
+of it where that costs no cleanup (`safe_lines.points`) is a checkpoint, which the
+thread itself heeds. So what is hit is told by whose code it is, as at any
+checkpoint, and never by the thread; and while nothing is asked, nothing is paid.
+
+What to watch is found by looking at the stacks again and again, since code calls
+on. Not watched is what could not be stopped in: calls made in a cleanup, the
+standard library, packages (before the grace is over). A thread that does not move
+is blocked in C; its code is let alone until it moves.
+
+Before Python 3.12 there is no such watch: a cancel is injected (`injecting`) when
+the stack is at a safe point, and a pause waits for a checkpoint.
+
+Guarantees:
+
+- `attend` may be called by any thread, any number of times; it never blocks. It
+  looks at once, then on the timer's thread.
+- A run is attended to while a pause of it is asked and not so, or a rung of the
+  ladder beyond asking was taken; nothing is watched for it afterwards.
+- A life whose rung is `KILL` is hit by force, again and again, until it has ended.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING
+
+from jupyter_flows.engine import checkpoints, monitoring
+from jupyter_flows.engine.current import current
+from jupyter_flows.engine.injecting import inject, may_inject
+from jupyter_flows.engine.ports import is_engine_module
+from jupyter_flows.engine.safe_lines import may_be_on_top, points, turns, unsafe_offsets
+from jupyter_flows.engine.stacks import (
+    entries,
+    lives_of,
+    stack_of,
+    suspended_frames,
+    threads_of,
+)
+from jupyter_flows.engine.timers import ring
+from jupyter_flows.states import TERMINAL, StateType
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+    from jupyter_flows.engine.runs import FlowRun
+
+ASK, INTERRUPT, KILL = 0, 1, 2  # the rungs of the ladder
+
+_INTERVALS = (0.002, 0.005, 0.01, 0.02, 0.05)  # seconds from one look to the next
+_PATIENT_LOOKS = 3  # at a thread that does not move, before its code is let alone
+
+
+class _Attention:
+    """What is watched for one run."""
+
+    __slots__ = ("again", "codes", "looks", "run", "unmoved")
+
+    def __init__(self, run: FlowRun) -> None:
+        self.run = run
+        self.codes: set[CodeType] = set()
+        self.looks = 0
+        self.again = False  # something was asked since the last look began
+        self.unmoved: dict[int, tuple[FrameType, int, int]] = {}  # frame, offset, how often seen
+
+
+_lock = allocate_lock()
+_attended: dict[FlowRun, _Attention] = {}
+
+
+def attend(run: FlowRun) -> None:
+    """See to it that a run heeds what is asked of it, or is forced to."""
+    with _lock:
+        attention = _attended.get(run)
+        if attention is not None:
+            attention.again = True
+            attention.looks = 0
+            return
+        attention = _attended[run] = _Attention(run)
+    _look(attention)
+
+
+def _look(attention: _Attention) -> None:
+    attention.again = False
+    lives = [life for life in lives_of(attention.run) if _is_wanted(life)]
+    held = _is_to_be_held(attention.run)
+    if monitoring.available():
+        _watch(attention, _codes(attention, lives) if lives or held else set())
+    for life in lives:
+        if life.rung >= KILL:
+            _force(life)
+        elif not monitoring.available():
+            _inject_if_safe(life)
+    if not lives and not held:
+        with _lock:
+            if not attention.again:
+                del _attended[attention.run]
+                return
+    attention.looks += 1
+    ring(_INTERVALS[min(attention.looks, len(_INTERVALS)) - 1], lambda: _look(attention))
+
+
+def _is_wanted(life: Life) -> bool:
+    """Whether a life is to be stopped by more than asking, and goes on."""
+    return life.cancel_reason is not None and life.rung >= INTERRUPT and not life.decided
+
+
+def _is_to_be_held(run: FlowRun) -> bool:
+    return any(
+        each.held and each.state.type not in (*TERMINAL, StateType.PAUSED) for each in run.chain
+    )
+
+
+# -- watching ---------------------------------------------------------------------------
+
+
+def _codes(attention: _Attention, lives: list[Life]) -> set[CodeType]:
+    """Return the code in which the threads and coroutines of a run may be stopped."""
+    run = attention.run
+    packages = any(life.past_grace for life in lives)
+    codes: set[CodeType] = set()
+    unmoved: dict[int, tuple[FrameType, int, int]] = {}
+    for thread in threads_of(run):
+        frames = stack_of(thread)
+        if not frames:
+            continue
+        top, offset = frames[0], frames[0].f_lasti
+        before = attention.unmoved.get(thread)
+        seen = before[2] + 1 if before is not None and before[:2] == (top, offset) else 1
+        unmoved[thread] = (top, offset, seen)
+        if seen <= _PATIENT_LOOKS or is_engine_module(top.f_globals.get("__name__")):
+            codes |= _stoppable(frames, packages)
+    attention.unmoved = unmoved
+    for life in lives:
+        if life.root is not None:
+            suspended = list(suspended_frames(life.root.task.get_coro()))
+            codes |= _stoppable(suspended[::-1], packages)
+    return codes
+
+
+def _stoppable(frames: list[FrameType], packages: bool) -> set[CodeType]:
+    """Return the code of a stack, given from the innermost, that may be stopped in."""
+    codes = set()
+    in_cleanup = False
+    for frame in reversed(frames):
+        code = frame.f_code
+        if code in entries:
+            in_cleanup = False
+        elif in_cleanup or is_engine_module(frame.f_globals.get("__name__")):
+            continue
+        elif may_be_on_top(code, packages=packages):
+            codes.add(code)
+        in_cleanup = in_cleanup or (code not in entries and frame.f_lasti in unsafe_offsets(code))
+    return codes
+
+
+def _watch(attention: _Attention, codes: set[CodeType]) -> None:
+    new, old = codes - attention.codes, attention.codes - codes
+    for code in new:
+        points(code)  # analysed here, not by the thread that is to be stopped
+    attention.codes = codes
+    if new:
+        monitoring.watch(new)
+    if old:
+        monitoring.unwatch(old)
+
+
+def _at_instruction(frame: FrameType) -> None:
+    """Heed what is asked, before an instruction of watched code. By the thread itself."""
+    owner = current.get()
+    if owner is not None and owner.pending and frame.f_lasti in points(frame.f_code):
+        checkpoints.heed(owner, forced=False, frame=frame)
+
+
+monitoring.call_back(_at_instruction)
+
+
+# -- injecting --------------------------------------------------------------------------
+
+
+def _force(life: Life) -> None:
+    if may_inject(life):
+        inject(life)
+    if life.root is not None:
+        life.root.insist()
+
+
+def _inject_if_safe(life: Life) -> None:
+    """Hit a thread that waits for its turn, between two instructions, at a safe point."""
+    frames = [] if life.thread is None or not may_inject(life) else stack_of(life.thread)
+    if not frames:
+        return
+    top, offset = frames[0], frames[0].f_lasti
+    if offset in turns(top.f_code) and checkpoints.is_place_to_stop(life, top):
+        inject(life, unmoved=(top, offset))
