@@ -43,6 +43,7 @@ def run_record(id: str = "run-1", **changes: Any) -> RunRecord:
         asked=None,
         reason=None,
         waiting=None,
+        stopping=None,
         created=1_000.0,
         started=1_000.0,
         ended=None,
