@@ -3,6 +3,7 @@
 from typing import Any
 
 from jupyter_flows import runs
+from jupyter_flows.commands import run_process
 from jupyter_flows.context import (
     RunContext,
     current_run,
@@ -19,6 +20,7 @@ from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import (
     AmbiguousRun,
     CancelledRun,
+    CommandFailed,
     CrashedRun,
     FailedRun,
     FlowPauseTimeout,
@@ -63,6 +65,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 __all__ = [
     "AmbiguousRun",
     "CancelledRun",
+    "CommandFailed",
     "CrashedRun",
     "FailedRun",
     "Flow",
@@ -89,6 +92,7 @@ __all__ = [
     "pause_flow_run",
     "progress",
     "resume_flow_run",
+    "run_process",
     "runs",
     "shield",
     "task",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from jupyter_flows.engine import checkpoints, registry
 from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
-from jupyter_flows.engine.current import current, loop_of
+from jupyter_flows.engine.current import called_from_async, current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.progress import Bar, current_bar
 from jupyter_flows.engine.runs import FlowRun
@@ -212,8 +211,7 @@ def pause_flow_run(
         raise NotImplementedError("pause_flow_run(wait_for_input=...) is not supported yet.")
     text = f"Waiting for approval: {key}" if key else "Waiting for approval"
     waiting = Waiting(kind="approval", text=text, until=time() + timeout)
-    in_coroutine = sys._getframe(1).f_code.co_flags & inspect.CO_COROUTINE
-    if in_coroutine or loop_of(owner) is not None:
+    if called_from_async(owner, sys._getframe(1)):
         return wait_for_person_async(owner, waiting)
     wait_for_person(owner, waiting)
     return None

@@ -5,6 +5,10 @@ ordinary exceptions below `FlowsError`, so that one `except` catches what went
 wrong in the tool while a cancel can still pass through user code.
 """
 
+import shlex
+import signal
+from subprocess import CalledProcessError
+
 
 class FlowsError(Exception):
     """The base of all errors that jupyter_flows raises."""
@@ -86,6 +90,32 @@ class NoSuchWorker(FlowsError):
 
 class ParameterError(FlowsError, TypeError):
     """A flow was called with parameters that it does not take."""
+
+
+class CommandFailed(FlowsError, CalledProcessError):
+    """A command of `run_process` ended with an exit code other than 0.
+
+    Attributes:
+        returncode: the exit code; below 0 the signal that ended it.
+        cmd: the command.
+        stdout: what it said there.
+        stderr: likewise.
+    """
+
+    def __str__(self) -> str:
+        name = self.cmd if isinstance(self.cmd, str) else shlex.join(self.cmd)
+        how = _how_it_ended(self.returncode)
+        last = (self.stderr or "").rstrip()[-500:].rpartition("\n")[2]
+        return f"The command {name!r} {how}{': ' + last if last else '.'}"
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    try:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was ended by signal {-returncode}"
 
 
 class BadRequest(FlowsError):

@@ -9,7 +9,9 @@ threads and pool workers that a run starts.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from contextvars import ContextVar
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,3 +41,15 @@ def loop_of(owner: Life) -> asyncio.AbstractEventLoop | None:
             return loop
         life = life.caller
     return None
+
+
+def called_from_async(owner: Life | None, frame: FrameType) -> bool:
+    """Whether the caller of a function that serves sync and async code is going to await it.
+
+    Args:
+        owner: whose code is being run, if that is a run's.
+        frame: the caller's.
+    """
+    if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return True
+    return owner is not None and loop_of(owner) is not None

@@ -91,6 +91,7 @@ class Ladder:
             executor.insist(life)
         else:
             executor.kill(life)
+        life.flow_run.book.wake()  # what waits is judged by the new rung
         self._wait()
         life.changed()
 

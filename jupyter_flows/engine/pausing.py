@@ -43,7 +43,7 @@ class Wakeable(Protocol):
 class Book:
     """Which threads work for a run, and which of them are parked."""
 
-    __slots__ = ("driver", "executing", "hold", "parked", "waiters", "workers")
+    __slots__ = ("commands", "driver", "executing", "hold", "parked", "waiters", "workers")
 
     def __init__(self) -> None:
         self.hold = False  # a pause is asked
@@ -51,12 +51,13 @@ class Book:
         self.parked: dict[int, int] = {}  # threads that wait in the engine, and how deep
         self.driver = 0  # the thread whose loop drives its coroutines, if one does
         self.executing = 0  # how many of them run now, one in another; written by that thread
+        self.commands = 0  # of its commands, those that are not suspended
         self.waiters: set[Wakeable] = set()  # what an ask must wake
 
     @property
     def still(self) -> bool:
         """Whether everything that was asked to hold still does."""
-        if self.executing and self.driver not in self.parked:
+        if self.commands or (self.executing and self.driver not in self.parked):
             return False
         return self.hold and self.workers.keys() <= self.parked.keys()
 

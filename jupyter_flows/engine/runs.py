@@ -161,7 +161,7 @@ class FlowRun(Life):
         self._history = ports.history
         self.log = RunLog(self._id, self._history)
         self._streams: dict[int, LineWriter] = {}
-        self._task_streams: set[LineWriter] = set()
+        self._other_streams: set[LineWriter] = set()
         self._task_numbers: Counter[str] = Counter()
         self._parameter_texts: Mapping[str, str] | None = None
         self._result_text: str | None = None
@@ -463,6 +463,21 @@ class FlowRun(Life):
         """Say that this thread goes back to its code; return False if it is not to."""
         return self._count(self.book.parked, -1, unless_held)
 
+    def start_command(self) -> bool:
+        """Say that a command of it goes on; return False if that is to hold still."""
+        with self._lock:
+            if self.held:
+                return False
+            self.book.commands += 1
+        return True
+
+    def end_command(self) -> None:
+        """Say that a command of it is suspended or has ended."""
+        with self._lock:
+            self.book.commands -= 1
+        if self.book.hold:
+            self.settle_pause()
+
     def _count(self, threads: dict[int, int], change: int, unless_held: bool = False) -> bool:
         ident = get_ident()
         with self._lock:
@@ -534,16 +549,16 @@ class FlowRun(Life):
             writer = self._streams.setdefault(level, LineWriter(self.log, STDOUT, source))
         return writer
 
-    def task_stream(self, task: TaskRun) -> LineWriter:
-        """Make the writer of a task's prints."""
-        writer = LineWriter(self.log, STDOUT, task.name)
-        self._task_streams.add(writer)
+    def open_stream(self, source: str) -> LineWriter:
+        """Make the writer of a task's prints, or of what a command says."""
+        writer = LineWriter(self.log, STDOUT, source)
+        self._other_streams.add(writer)
         return writer
 
-    def task_stream_ended(self, writer: LineWriter) -> None:
-        """Close the writer of a task that has ended."""
+    def close_stream(self, writer: LineWriter) -> None:
+        """Close such a writer."""
         writer.close()
-        self._task_streams.discard(writer)
+        self._other_streams.discard(writer)
 
     def thread_ended(self) -> None:
         """Make lines of what this thread printed without a newline, as it ends."""
@@ -551,7 +566,7 @@ class FlowRun(Life):
             writer.end_line()
 
     def _writers(self) -> tuple[LineWriter, ...]:
-        return (*tuple(self._streams.values()), *tuple(self._task_streams))
+        return (*tuple(self._streams.values()), *tuple(self._other_streams))
 
     def close(self, state: State) -> None:
         """Make lines of what was printed without a newline, and write the outcome down."""
@@ -561,7 +576,7 @@ class FlowRun(Life):
             self._error = error_record(state.data)
         for writer in self._writers():
             writer.close()
-        self._task_streams.clear()
+        self._other_streams.clear()
         self.bars.close()
         self.book.wake()  # helper threads that are held are so no longer
 

@@ -111,7 +111,7 @@ class TaskRun(Life):
         if not self.log_prints:
             return None
         if self._out is None:
-            self._out = self.flow_run.task_stream(self)
+            self._out = self.flow_run.open_stream(self.name)
         return self._out
 
     def _changed(self, state: State) -> None:
@@ -120,7 +120,7 @@ class TaskRun(Life):
     def close(self, state: State) -> None:
         """Make a line of what was printed without a newline."""
         if self._out is not None:
-            self.flow_run.task_stream_ended(self._out)
+            self.flow_run.close_stream(self._out)
 
     def __repr__(self) -> str:
         return f"<TaskRun {self.name!r}>"
