@@ -42,6 +42,7 @@ from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.asking import ask_for_input
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.runs import STDERR, STDOUT
+from jupyter_flows.engine.stacks import helpers
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import NobodyToAsk, RunCancellation
 
@@ -173,6 +174,7 @@ def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
                     run_of_thread.thread_ended()
                     del thread.run
 
+            helpers[thread] = run_of_thread
             thread.run = run  # type: ignore[method-assign]
         start(thread)
 

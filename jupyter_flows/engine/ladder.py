@@ -5,7 +5,9 @@
     after `kill_grace_seconds`    kill: by force; or at once, when a person says so
 
 How a rung is taken is the executor's affair. Each beyond the first is a line in
-the log, and `Life.stopping` says how far it has come, and what comes next.
+the log, and `Life.stopping` says how far it has come, and what comes next. What is
+still held a moment after a rung is looked for then, and logged with what to write
+instead: what stops at once was held by nothing.
 
 Guarantees:
 
@@ -25,25 +27,28 @@ from typing import TYPE_CHECKING
 from jupyter_flows.engine.interrupting import ASK, INTERRUPT, KILL
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.timers import Alarm, ring
-from jupyter_flows.engine.whereabouts import what_holds
-from jupyter_flows.records import Stopping
+from jupyter_flows.engine.whereabouts import Position, position, what_holds
+from jupyter_flows.records import Frame, Stopping
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
 
 _SAID = {ASK: "asked", INTERRUPT: "interrupted", KILL: "killed"}
 _NEXT = {ASK: "interrupt", INTERRUPT: "kill", KILL: None}
+_SETTLES = 0.1  # seconds from a rung until what has not stopped is held by something
+_LATE = 0.3  # seconds by which an alarm is late if something held up all of Python
 
 
 class Ladder:
     """The way of one life that is to stop."""
 
-    __slots__ = ("_alarm", "_life", "reason", "rung")
+    __slots__ = ("_alarm", "_life", "_settling", "reason", "rung")
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self.reason = life.cancel_reason
         self._alarm: Alarm | None = None
+        self._settling: Alarm | None = None
         self.rung = ASK
 
     def begin(self) -> None:
@@ -54,8 +59,9 @@ class Ladder:
 
     def end(self) -> None:
         """There is nothing more to stop. Harmless when told again."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for alarm in (self._alarm, self._settling):
+            if alarm is not None:
+                alarm.cancel()
 
     @property
     def _next_at(self) -> float | None:
@@ -70,7 +76,8 @@ class Ladder:
         return None
 
     def _wait(self) -> None:
-        self.end()
+        if self._alarm is not None:
+            self._alarm.cancel()
         at = self._next_at
         if at is not None:
             self._alarm = ring(max(at - time(), 0.0), lambda: self.take(self.rung + 1))
@@ -81,8 +88,11 @@ class Ladder:
         with life._lock:
             if life.decided or life.cancel_reason is None or rung <= self.rung:
                 return
+            due = self._next_at
             self.rung = rung
-        self._note()
+        late = time() - due if due is not None else 0.0
+        before, told = position(life), life.stopping
+        self._note(told and told.stuck, told and told.hint)
         self._log()
         for each in lives_of(life.flow_run) if life is life.flow_run else [life]:
             each.rung = max(each.rung, rung)
@@ -94,10 +104,24 @@ class Ladder:
         life.flow_run.book.wake()  # what waits is judged by the new rung
         self._wait()
         life.changed()
+        if self._settling is not None:
+            self._settling.cancel()
+        self._settling = ring(_SETTLES, lambda: self._look(before, late if late > _LATE else 0.0))
 
-    def _note(self) -> None:
+    def _look(self, before: Position | None, late: float) -> None:
+        """Say what holds it, now that a rung has not stopped it."""
         life = self._life
-        stuck, hint = what_holds(life) if self.rung > ASK else (None, None)
+        stuck, hint = what_holds(life, before, late)
+        if stuck is None or life.decided:
+            return
+        self._note(stuck, hint)
+        where = f"{stuck.file}, line {stuck.line}: {stuck.text}"
+        text = f"{self._who} is held at {where}" + (f" — {hint}" if hint else "")
+        life.flow_run.log.add(logging.WARNING, "flow", text)
+        life.changed()
+
+    def _note(self, stuck: Frame | None = None, hint: str | None = None) -> None:
+        life = self._life
         life.stopping = Stopping(
             since=life.asked_at,
             rung=_SAID[self.rung],
@@ -108,17 +132,16 @@ class Ladder:
         )
 
     def _log(self) -> None:
-        life, stopping = self._life, self._life.stopping
-        assert stopping is not None, "made by _note"
-        run = life.flow_run
-        who = "It" if life is run else f"Task {life.name!r}"
-        passed = time() - life.asked_at
+        run = self._life.flow_run
+        passed = time() - self._life.asked_at
         how = run.executor.saying[self.rung]
-        text = f"{who} has not stopped {passed:.1f} s after it was asked to: {how}."
-        if stopping.stuck is not None:
-            frame = stopping.stuck
-            text += f" It is at {frame.file}, line {frame.line}: {frame.text}"
+        text = f"{self._who} has not stopped {passed:.1f} s after it was asked to: {how}."
         run.log.add(logging.WARNING, "flow", text)
+
+    @property
+    def _who(self) -> str:
+        life = self._life
+        return "It" if life is life.flow_run else f"Task {life.name!r}"
 
 
 def climb(life: Life) -> None:

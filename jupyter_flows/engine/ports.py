@@ -2,7 +2,8 @@
 
 `history` keeps what happens to runs; the kernel extension fills it with the
 store's writer, and without one nothing is kept beyond memory. `show_error` makes
-the text of a traceback; the kernel extension fills it with IPython's own.
+the text of a traceback, and `show_file` the name of a file as people know it, such as
+a cell's; the kernel extension fills them with IPython's own.
 `listeners` hear of every change of state; they are called on the thread that
 made the change and must neither block nor raise.
 """
@@ -75,5 +76,6 @@ def is_engine_module(name: Any) -> bool:
 
 history: History = NoHistory()
 show_error: Callable[[BaseException], str] = plain_traceback
+show_file: Callable[[str], str] = str
 listeners: list[Callable[["Life"], None]] = []
 kernel_id: str = ""  # the `KernelRecord.id` of this process, where one is kept

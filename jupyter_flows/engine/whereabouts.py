@@ -1,53 +1,272 @@
-"""Where a run is, for people: its stacks with source lines, and the line that holds it."""
+"""Where a run is, for people: its stacks with source lines, and the line that holds it.
+
+Rules:
+
+- A thread's stack is shown from the run's own code on; the engine's frames are left
+  out everywhere, and so is whatever called the run.
+- A task of an event loop is shown through its awaits: by its coroutine while it is
+  suspended, by its thread's frames while it runs.
+- Nothing is stopped for it, so what is shown may be out of date when it is read. Any
+  thread may ask; `stacks` looks at a thread that seems to be in C again, for a few
+  milliseconds, and `what_holds` never waits.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import linecache
+import re
+import threading
+from collections.abc import Iterable
+from contextvars import Context
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from jupyter_flows.engine import hangs, ports
+from jupyter_flows.engine.checkpoints import real_sleep
+from jupyter_flows.engine.current import current
+from jupyter_flows.engine.loops import RunLoop
 from jupyter_flows.engine.ports import is_engine_module
-from jupyter_flows.engine.safe_lines import may_be_on_top
-from jupyter_flows.engine.stacks import stack_of, suspended_frames, threads_of
+from jupyter_flows.engine.safe_lines import _is_library
+from jupyter_flows.engine.shielding import is_shielded_task, is_shielded_thread
+from jupyter_flows.engine.stacks import entries, helpers, lives_of, stack_of, suspended_frames
 from jupyter_flows.records import Frame, Stack
+from jupyter_flows.states import StateType
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.runs import FlowRun
 
+_MOST_FRAMES = 100  # of one stack: a recursion's has a thousand, which say little
+_LONGEST_LINE = 300  # characters of source
+_LOOKS, _BETWEEN_LOOKS = 12, 0.001  # at a thread that may be in C; seconds
+_UNNAMED_TASK = re.compile(r"Task-\d+")
 
-def what_holds(life: Life) -> tuple[Frame | None, str | None]:
-    """Return the line of the user's own code that a life is at, and what to write instead."""
-    frames = [] if life.thread is None else stack_of(life.thread)
-    if life.root is not None and not any(frames):
-        frames = list(suspended_frames(life.root.task.get_coro()))[::-1]
-    for frame in frames:
-        if not is_engine_module(frame.f_globals.get("__name__")) and _is_own(frame):
-            return described(frame), None
-    return None, None
+Frames = list[FrameType]  # the innermost first
+Position = tuple[int, int]  # of a thread: which frame is on top, and where it is
+
+
+# -- what holds a run -------------------------------------------------------------------
+
+
+def position(life: Life) -> Position | None:
+    """Return where the thread of a life is, to be compared with where it is later."""
+    frames = _frames_of(life)
+    return (id(frames[0]), frames[0].f_lasti) if frames else None
+
+
+def what_holds(
+    life: Life, before: Position | None = None, late: float = 0.0
+) -> tuple[Frame | None, str | None]:
+    """Return the line of the user's own code that a life is at, and what to write instead.
+
+    Args:
+        life: what has not stopped.
+        before: where it was a while ago: one that is there still is held by code in C.
+        late: by how many seconds a timer was late, as when C held up all of Python.
+    """
+    lives = lives_of(life.flow_run) if life is life.flow_run else [life]
+    held: tuple[Frame | None, str | None] = (None, None)
+    for each in reversed(lives):  # what was called last holds what called it
+        frames = _frames_of(each)
+        line = next((frame for frame in frames if _is_own(frame)), None)
+        if line is None:
+            continue
+        hint = _hint(frames, each)
+        if hint is None and late:
+            hint = hangs.HELD_ALL.format(seconds=late)
+        if hint is None and before == (id(frames[0]), frames[0].f_lasti):
+            hint = hangs.c_call_on(frames[0])
+        held = described(line), hint
+        if each.thread not in life.flow_run.book.parked:
+            break
+    return held
+
+
+def _frames_of(life: Life) -> Frames:
+    if life.root is not None:
+        return _frames_of_task(life.root.task, life.thread)
+    return [] if life.thread is None else _within_run(stack_of(life.thread))
+
+
+def _within_run(frames: Frames) -> Frames:
+    """Cut off what called the run, if a run's body is on the stack."""
+    found = [i for i, frame in enumerate(frames) if frame.f_code in entries]
+    return frames[: found[-1]] if found else []
+
+
+def _frames_of_task(task: asyncio.Task[Any], thread: int | None) -> Frames:
+    coroutine: Any = task.get_coro()
+    if getattr(coroutine, "cr_running", False) and thread is not None:
+        frames, outermost = stack_of(thread), coroutine.cr_frame
+        if outermost in frames:
+            return frames[: frames.index(outermost) + 1]
+    return list(suspended_frames(coroutine))[::-1]
+
+
+def _hint(frames: Frames, life: Life | None) -> str | None:
+    if life is not None and (
+        is_shielded_task(life.root.task)
+        if life.root is not None
+        else life.thread is not None and is_shielded_thread(life.thread)
+    ):
+        return hangs.SHIELD
+    waits = None if life is not None and life.root is not None else hangs.wait_on(frames)
+    return waits or hangs.cleanup_on(frames)
+
+
+# -- all stacks of a run ----------------------------------------------------------------
 
 
 def stacks(run: FlowRun) -> list[Stack]:
-    """Return the stacks of the threads and coroutines that a run's code is in."""
-    found = []
-    for thread in sorted(set(run.book.workers) | set(threads_of(run))):
-        frames = tuple(described(frame) for frame in reversed(stack_of(thread)))
-        found.append(Stack(name=str(thread), kind="thread", doing="running", frames=frames))
+    """Return the stacks of the threads and coroutines that a run's code is in.
+
+    Those of its tasks, its subflows and the threads that its code has started are
+    among them.
+    """
+    lives: list[Life] = [run]
+    for life in lives:
+        lives += list(life.active)
+    lives = [life for life in lives if not life.state_is_final()]
+    threads: dict[int, list[Life]] = {}
+    tasks: dict[asyncio.Task[Any], list[Life]] = {}
+    for life in lives:
+        if life.root is not None:
+            tasks.setdefault(life.root.task, []).append(life)
+        elif life.thread is not None:
+            threads.setdefault(life.thread, []).append(life)
+    for ident in list(run.book.workers):  # of code that goes on after it was given up
+        if run.state_is_final():
+            threads.setdefault(ident, [run])
+    found = [_of_thread(ident, of) for ident, of in threads.items()]
+    found += [_of_task(task, of[0].thread, of, of) for task, of in tasks.items()]
+    roots = [(life.root.loop, life) for life in lives if life.root is not None]
+    for loop, life in dict(reversed(roots)).items():
+        for task in asyncio.all_tasks(loop) - tasks.keys():
+            if isinstance(loop, RunLoop) or _belongs(task, lives):
+                found.append(_of_task(task, life.thread, [], [life]))
+    runs = {life.flow_run for life in lives}
+    for thread in [reference() for reference in helpers.keyrefs()]:
+        if thread is not None and thread.is_alive() and helpers.get(thread) in runs:
+            found.append(_of_helper(thread, helpers[thread]))
     return found
+
+
+def _belongs(task: asyncio.Task[Any], lives: list[Life]) -> bool:
+    """Whether a task of a loop that others use too was made by one of `lives`."""
+    if not hasattr(task, "get_context"):  # Python 3.11 does not tell
+        return False
+    context: Context = task.get_context()
+    return any(context.get(current) is life for life in lives)
+
+
+def _of_thread(ident: int, lives: list[Life]) -> Stack:
+    run = lives[0].flow_run
+    frames = _within_run(stack_of(ident))
+    in_engine = not frames or is_engine_module(frames[0].f_globals.get("__name__"))
+    hint = _hint(frames, lives[-1])
+    waits = (in_engine and ident in run.book.parked) or hangs.wait_on(frames) is not None
+    if hint is None and not in_engine and _does_not_move(ident, frames[0]):
+        hint = hangs.c_call_on(frames[0])
+    return Stack(
+        name=" › ".join(life.name for life in lives),
+        kind="thread",
+        doing=_doing(lives, in_engine and ident in run.book.parked, waits),
+        frames=_described(frames),
+        hint=hint,
+    )
+
+
+def _of_task(
+    task: asyncio.Task[Any], thread: int | None, lives: list[Life], near: list[Life]
+) -> Stack:
+    coroutine: Any = task.get_coro()
+    running = bool(getattr(coroutine, "cr_running", False))
+    frames = _frames_of_task(task, thread)
+    name = " › ".join(life.name for life in lives) or _name_of(task)
+    hint = hangs.wait_on(frames) if running else None
+    if hint is None:
+        hint = hangs.SHIELD if is_shielded_task(task) else hangs.cleanup_on(frames)
+    return Stack(
+        name=name,
+        kind="coroutine",
+        doing=_doing(near, True, not running),
+        frames=_described(frames),
+        hint=hint,
+    )
+
+
+def _of_helper(thread: threading.Thread, run: FlowRun) -> Stack:
+    frames = [] if thread.ident is None else stack_of(thread.ident)
+    ours = [i for i, frame in enumerate(frames) if is_engine_module(frame.f_globals["__name__"])]
+    frames = frames[: ours[-1]] if ours else []
+    hint = hangs.wait_on(frames)
+    return Stack(
+        name=thread.name,
+        kind="thread",
+        doing=_doing([run], thread.ident in run.book.parked, hint is not None),
+        frames=_described(frames),
+        hint=hint,
+    )
+
+
+def _doing(lives: list[Life], may_be_paused: bool, waits: bool) -> str:
+    if may_be_paused and lives and lives[0].flow_run.state.type is StateType.PAUSED:
+        return "paused"
+    return "waiting" if waits else "running"
+
+
+def _does_not_move(thread: int, top: FrameType) -> bool:
+    offset = top.f_lasti
+    for _ in range(_LOOKS):
+        real_sleep(_BETWEEN_LOOKS)
+        if stack_of(thread)[:1] != [top] or top.f_lasti != offset:
+            return False
+    return True
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    name = task.get_name()
+    if not _UNNAMED_TASK.fullmatch(name):
+        return name
+    qualname: str = getattr(task.get_coro(), "__qualname__", name)
+    return qualname.rpartition("<locals>.")[2]
+
+
+# -- frames -----------------------------------------------------------------------------
+
+
+def _described(frames: Frames) -> tuple[Frame, ...]:
+    """Describe a stack, the outermost frame first, without the engine's frames."""
+    shown = [f for f in reversed(frames) if not is_engine_module(f.f_globals.get("__name__"))]
+    over = len(shown) - _MOST_FRAMES
+    if over <= 0:
+        return tuple(map(described, shown))
+    half = _MOST_FRAMES // 2
+    gap = Frame(file="", line=0, function=f"… {over:,} calls left out …", text="", own=False)
+    return (*_all_described(shown[:half]), gap, *_all_described(shown[-half:]))
+
+
+def _all_described(frames: Iterable[FrameType]) -> tuple[Frame, ...]:
+    return tuple(map(described, frames))
 
 
 def described(frame: FrameType) -> Frame:
     """Describe a frame, with its source line."""
     code = frame.f_code
     line = frame.f_lineno or 0
+    text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
     return Frame(
-        file=code.co_filename,
+        file=ports.show_file(code.co_filename),
         line=line,
         function=code.co_qualname,
-        text=linecache.getline(code.co_filename, line, frame.f_globals).strip(),
+        text=text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…",
         own=_is_own(frame),
     )
 
 
 def _is_own(frame: FrameType) -> bool:
-    return may_be_on_top(frame.f_code, packages=False)
+    """Whether it is the user's own code: neither the library's, a package's, nor the engine's."""
+    if is_engine_module(frame.f_globals.get("__name__")):
+        return False
+    return not _is_library(frame.f_code.co_filename, packages_allowed=False)

@@ -65,6 +65,7 @@ class Extension:
         ports.history = self._writer
         ports.kernel_id = self._record.id
         ports.show_error = tracebacks.formatter(self._shell)
+        ports.show_file = tracebacks.file_namer(self._shell)
         ports.listeners.append(self._watcher.moved)
         capture.install()
         rich.install(self._shell)
@@ -99,6 +100,7 @@ class Extension:
         ports.listeners.remove(self._watcher.moved)
         ports.history = ports.NoHistory()
         ports.show_error = ports.plain_traceback
+        ports.show_file = str
 
     def _kept_lines(self, run_id: str, start: int, stop: int) -> list[LogLine]:
         self._writer.flush(FLUSH_SECONDS)

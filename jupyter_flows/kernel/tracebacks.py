@@ -26,6 +26,16 @@ def formatter(shell: InteractiveShell) -> Callable[[BaseException], str]:
     return show
 
 
+def file_namer(shell: InteractiveShell) -> Callable[[str], str]:
+    """Return what names a file as this shell's tracebacks do: a cell is `Cell In[3]`."""
+
+    def name(file: str) -> str:
+        known: tuple[str, str] | None = shell.compile.format_code_name(file)
+        return file if known is None else " ".join(known)
+
+    return name
+
+
 def hide_magic(shell: InteractiveShell, error: BaseException) -> None:
     """Let IPython show `error`, once, without the frames of the magic that raises it.
 

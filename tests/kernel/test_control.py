@@ -1,5 +1,7 @@
 """What the control protocol answers about runs: logs, tasks, moves, outputs."""
 
+import re
+import time
 from typing import Any
 
 import pytest
@@ -91,3 +93,79 @@ def test_a_run_of_another_kernel_is_shown_from_the_store(flows: Any, long_run: s
     assert flows.control("tasks", run=long_run)["tasks"] == []
     assert flows.ask({"protocol": 1, "action": "cancel", "run": long_run})["ename"] == "UnknownRun"
     flows.run(f"registry._ended[{long_run!r}] = forgotten")
+
+
+STUCK = """%%flow {name} --no-view --no-wait
+import threading
+lock = threading.Lock()
+lock.acquire()
+def take():
+    lock.acquire()
+take()
+print("went on")
+"""
+
+
+def stuck_run(flows: Any, name: str) -> str:
+    """Start a run that takes a lock which is not free, and return its id once it does."""
+    flows.run("%config FlowsConfig.grace = 0.1")
+    assert flows.run(STUCK.format(name=name))["error"] is None
+    run = str(flows.latest())
+    deadline = time.monotonic() + 20
+    while not any("take" in frame["function"] for frame in frames_of(flows, run)):
+        assert time.monotonic() < deadline
+    return run
+
+
+def frames_of(flows: Any, run: str) -> list[dict[str, Any]]:
+    """Return the frames of the one stack of a run."""
+    (stack,) = flows.control("where", run=run)["stacks"]
+    frames: list[dict[str, Any]] = stack["frames"]
+    return frames
+
+
+def free(flows: Any, run: str) -> None:
+    """Let a stuck run go on."""
+    flows.run(f"from jupyter_flows import runs\nruns.get({run!r})['lock'].release()")
+
+
+def test_where_tells_the_lines_of_a_cell_as_people_know_them(flows: Any) -> None:
+    """The stacks of a run name the cell by its number, and say what to write instead."""
+    run = stuck_run(flows, "where")
+    stack = flows.control("where", run=run)["stacks"][0]
+    assert (stack["name"], stack["kind"], stack["doing"]) == ("where", "thread", "waiting")
+    assert [(frame["line"], frame["text"]) for frame in stack["frames"]] == [
+        (7, "take()"),
+        (6, "lock.acquire()"),
+    ]
+    assert all(re.fullmatch(r"Cell In\[\d+\]", frame["file"]) for frame in stack["frames"])
+    assert all(frame["own"] for frame in stack["frames"])
+    assert "lock.acquire(timeout=1)" in stack["hint"]
+    free(flows, run)
+    flows.until(run, "COMPLETED")
+    assert flows.control("where", run=run)["stacks"] == []
+
+
+def test_a_stuck_run_is_killed_in_vain_and_can_be_abandoned(flows: Any) -> None:
+    """Kill takes the last rung at once; Abandon ends the run, and drops what it still does."""
+    run = stuck_run(flows, "abandoned")
+    refused = flows.ask({"protocol": 1, "action": "abandon", "run": run})
+    assert refused["ename"] == "NotActive"
+    stopping = flows.control("kill", run=run)["run"]["stopping"]
+    assert (stopping["rung"], stopping["next"], stopping["at"]) == ("killed", None, None)
+    record = flows.until(run, "CANCELLING")
+    deadline = time.monotonic() + 20
+    while record["stopping"]["stuck"] is None:
+        assert time.monotonic() < deadline
+        record = flows.until(run, "CANCELLING")
+    assert record["stopping"]["stuck"]["text"] == "lock.acquire()"
+    record = flows.control("abandon", run=run)["run"]
+    assert (record["state_type"], record["state_name"]) == ("CANCELLED", "Abandoned")
+    free(flows, run)
+    assert not any("went on" in line for line in flows.lines(run))
+
+
+@pytest.mark.parametrize("action", ["kill", "abandon", "where"])
+def test_what_is_asked_of_an_unknown_run_is_refused(flows: Any, action: str) -> None:
+    """A stale view can act on no other run."""
+    assert flows.ask({"protocol": 1, "action": action, "run": "x"})["ename"] == "UnknownRun"
