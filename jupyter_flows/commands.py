@@ -107,9 +107,9 @@ def run_process(
         return _run_async(order, owner, check)
     if owner is not None and owner.pending:
         checkpoints.heed(owner, forced=False, frame=frame)
-    with shield():
-        process = _Process(order)
+    process = _Process(order)
     try:
+        process.start()
         with _part_of(owner, process):
             if owner is None:
                 waiter = Waiter()
@@ -130,6 +130,7 @@ async def _run_async(order: _Order, owner: Life | None, check: bool) -> Result:
         await asyncio.sleep(0)
     process = _Process(order)
     try:
+        process.start()
         with _part_of(owner, process):
             await _come(process.on_end)
     except GeneratorExit:  # nobody will run this coroutine any more: no more awaits
@@ -284,18 +285,60 @@ class _Order:
 
 
 class _Process:
-    """A command that runs, and the threads that read what it says.
+    """A command, and the threads that start it and read what it says.
 
-    `stop` and `result` are for who started it, one of them once; the others may be
-    called by any thread.
+    A thread of its own starts it, so that an interrupt of the caller never comes
+    between the beginning of the process and the knowledge of it.
+
+    `start`, `stop` and `result` are for who made it; the others may be called by
+    any thread.
     """
 
     def __init__(self, order: _Order) -> None:
+        self.name = _name(order.command)
+        self.ended = False
+        self._order = order
+        self._hurried = False
+        self._given_up = False
+        self._on_end: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._begun = Waiter()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: OSError | None = None
+        self._texts: tuple[list[str], list[str]] = ([], [])
+        # the context says which cell the output of a command outside of runs belongs to
+        self._reader = self._thread("out", self._run)
+
+    def _thread(self, what: str, job: Callable[..., None], *arguments: Any) -> EngineThread:
+        return EngineThread(f"{self.name} {what}", job, *arguments, context=copy_context())
+
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self._reader.start()
+        self._begun.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        with self._lock:
+            try:
+                if not self._given_up:
+                    self._process = self._begin()
+            except OSError as error:
+                self._error = error
+        self._begun.wake()
+        if self._process is not None:
+            self._follow(self._process)
+
+    def _begin(self) -> subprocess.Popen[bytes]:
         from jupyter_flows.descendants import MARK, Descendants  # and psutil: not cheap
 
-        self._grace = order.grace
-        mark = str(uuid4())
-        self._process = subprocess.Popen(
+        order, mark = self._order, str(uuid4())
+        process = subprocess.Popen(
             order.command,
             shell=isinstance(order.command, str),
             stdin=subprocess.DEVNULL if order.input is None else subprocess.PIPE,
@@ -306,31 +349,20 @@ class _Process:
             env={**(os.environ if order.env is None else order.env), MARK: mark},
             start_new_session=True,
         )
-        self.name = _name(order.command)
-        self.descendants = Descendants(self._process.pid, mark)
-        self.ended = False
-        self._hurried = False
-        self._on_end: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
-        self._texts: tuple[list[str], list[str]] = ([], [])
-        self._sink = order.sink
-        self._reader = self._thread("out", self._follow, order.input)
+        self.descendants = Descendants(process.pid, mark)
+        return process
 
-    def _thread(self, what: str, job: Callable[..., None], *arguments: Any) -> EngineThread:
-        # the context says which cell the output of a command outside of runs belongs to
-        thread = EngineThread(f"{self.name} {what}", job, *arguments, context=copy_context())
-        thread.start()
-        return thread
-
-    def _follow(self, input: bytes | None) -> None:
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
         """Read to the end of the command, and say that it has come."""
-        process = self._process
         assert process.stdout is not None, "a pipe"
         assert process.stderr is not None, "a pipe"
-        sinks = [None if self._sink is None else self._sink(level) for level in (STDOUT, STDERR)]
+        sink = self._order.sink
+        sinks = [None if sink is None else sink(level) for level in (STDOUT, STDERR)]
         others = [self._thread("err", _read, process.stderr, self._texts[1], sinks[1])]
-        if input is not None:
-            others.append(self._thread("in", _write, process.stdin, input))
+        if self._order.input is not None:
+            others.append(self._thread("in", _write, process.stdin, self._order.input))
+        for thread in others:
+            thread.start()
         _read(process.stdout, self._texts[0], sinks[0])
         for thread in others:
             thread.join()
@@ -355,7 +387,11 @@ class _Process:
 
     def stop(self, owner: Life | None) -> None:
         """Terminate all its processes, after a grace kill them; return when none is left."""
-        grace = self._grace
+        with self._lock:
+            self._given_up = True
+        if self._process is None:  # it was not started, and will not be
+            return
+        grace = self._order.grace
         if owner is not None and owner.grace is not None:
             grace = min(grace, owner.grace)
         deadline = monotonic() + grace
@@ -383,9 +419,10 @@ class _Process:
         Raises:
             CommandFailed: its exit code is not 0, and `check` is true.
         """
+        assert self._process is not None, "it has ended"
         returncode = self._process.wait()
         out, err = ("".join(text) for text in self._texts)
-        arguments = self._process.args
+        arguments = self._order.command
         if check and returncode:
             raise CommandFailed(returncode, arguments, out, err)
         return subprocess.CompletedProcess(arguments, returncode, out, err)

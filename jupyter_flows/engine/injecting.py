@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.shielding import is_shielded_thread
-from jupyter_flows.engine.stacks import stack_of
+from jupyter_flows.engine.stacks import entries, stack_of
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import RunCancellation
 
@@ -47,6 +47,8 @@ def may_inject(life: Life) -> bool:
     frames = stack_of(ident) if ours else []
     if not frames or is_engine_module(frames[0].f_globals.get("__name__")):
         return False
+    if not any(each.f_code in entries for each in frames):
+        return False  # an event loop between two steps of the body: to hit it would break it
     return not any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames)
 
 
