@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from jupyter_flows.engine import checkpoints, monitoring
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.injecting import inject, may_inject
+from jupyter_flows.engine.life import INTERRUPT, KILL
 from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.safe_lines import may_be_on_top, points, turns, unsafe_offsets
 from jupyter_flows.engine.stacks import (
@@ -47,8 +48,6 @@ from jupyter_flows.states import TERMINAL, StateType
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.runs import FlowRun
-
-ASK, INTERRUPT, KILL = 0, 1, 2  # the rungs of the ladder
 
 _INTERVALS = (0.002, 0.005, 0.01, 0.02, 0.05)  # seconds from one look to the next
 _PATIENT_LOOKS = 3  # at a thread that does not move, before its code is let alone
@@ -185,6 +184,7 @@ def _force(life: Life) -> None:
     if may_inject(life):
         inject(life)
     if life.root is not None:
+        life.root.interrupt()
         life.root.insist()
 
 

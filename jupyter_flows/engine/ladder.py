@@ -14,7 +14,7 @@ Guarantees:
 - A life that is asked has one ladder, which its tasks go up with; a subflow, which
   has a worker of its own, has its own.
 - `climb` and `kill` may be called by any thread and never block; rungs are taken on
-  the timer's thread, or on that of whoever says kill.
+  the timer's thread, or, when there is no grace, on that of whoever asks.
 - No rung is taken once the life has ended, nor a lower one after a higher.
 """
 
@@ -22,16 +22,11 @@ from __future__ import annotations
 
 import logging
 from time import time
-from typing import TYPE_CHECKING
-
-from jupyter_flows.engine.interrupting import ASK, INTERRUPT, KILL
+from jupyter_flows.engine.life import ASK, INTERRUPT, KILL, Life
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.timers import Alarm, ring
 from jupyter_flows.engine.whereabouts import Position, position, what_holds
 from jupyter_flows.records import Frame, Stopping
-
-if TYPE_CHECKING:
-    from jupyter_flows.engine.life import Life
 
 _SAID = {ASK: "asked", INTERRUPT: "interrupted", KILL: "killed"}
 _NEXT = {ASK: "interrupt", INTERRUPT: "kill", KILL: None}
@@ -54,8 +49,8 @@ class Ladder:
     def begin(self) -> None:
         """Set the clock for the next rung."""
         self._note()
-        self._wait()
         self._life.on_done(self.end)
+        self._wait()
 
     def end(self) -> None:
         """There is nothing more to stop. Harmless when told again."""
@@ -79,8 +74,13 @@ class Ladder:
         if self._alarm is not None:
             self._alarm.cancel()
         at = self._next_at
-        if at is not None:
-            self._alarm = ring(max(at - time(), 0.0), lambda: self.take(self.rung + 1))
+        if at is None:
+            return
+        left = at - time()
+        if left <= 0:
+            self.take(self.rung + 1)
+        else:
+            self._alarm = ring(left, lambda: self.take(self.rung + 1))
 
     def take(self, rung: int) -> None:
         """Take a rung, unless it is too late or a higher one was taken."""

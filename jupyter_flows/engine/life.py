@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.loops import Root
     from jupyter_flows.engine.runs import FlowRun
 
+ASK, INTERRUPT, KILL = 0, 1, 2  # the rungs of the ladder, see there
+
 REASONS = ("user", "timeout", "parent", "concurrency", "shutdown")
 _SAYING = {
     "user": "Cancelled by the user",
@@ -106,7 +108,7 @@ class Life:
         self.decided = False  # its code has stopped: only the last move is to come
         self.root: Root | None = None  # what runs its body, if that is async
         self.thread: int | None = None  # the thread that runs its body, once that has begun
-        self.rung = 0  # how far its stopping has gone, see `ladder`
+        self.rung = ASK  # how far its stopping has gone, see `ladder`
         self.ladder: Ladder | None = None
         self.stopping: Stopping | None = None  # the same for records
         self.grace: float | None = None  # seconds to the next rung, if the ask said so
@@ -233,7 +235,7 @@ class Life:
                 return False
             self._stop_hunting()
             self.cancel_reason = self.ladder = self.stopping = self.grace = None
-            self.rung = 0
+            self.rung = ASK
             self.delivered = False
             self._mark()
             self._unpause()
@@ -274,7 +276,7 @@ class Life:
     @property
     def insisted(self) -> bool:
         """Whether more than asking is done to stop it."""
-        return self.rung > 0
+        return self.rung > ASK
 
     @property
     def past_grace(self) -> bool:

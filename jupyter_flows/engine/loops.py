@@ -15,7 +15,7 @@ Guarantees:
 
 - A `Root` may be interrupted from any thread; all else happens on the loop's own.
 - A body gets one `CancelledError`, at its next await, and a cleanup may await: one
-  that is under way when the cancel comes has `cancel_grace_seconds` to end.
+  that is under way when the cancel comes is left to end, until the run is killed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints, shielding
+from jupyter_flows.engine.life import KILL
 from jupyter_flows.engine.safe_lines import is_cleanup
 from jupyter_flows.engine.shielding import any_shielded_task, is_shielded_task
 from jupyter_flows.engine.stacks import driver, suspended_frames
@@ -132,8 +133,8 @@ class Root:
 
     @property
     def patient(self) -> bool:
-        """Whether a cleanup that is under way is still left to end before the cancel comes."""
-        return not self._life.past_grace
+        """Whether a cleanup that is under way is left to end before the cancel comes."""
+        return self._life.rung < KILL
 
     @property
     def due(self) -> bool:
@@ -198,13 +199,13 @@ shielding.look_again = _look_again
 
 def _insist(root: Root) -> None:
     """Cancel a body again that swallowed a cancel, unless it is cleaning up."""
-    if root in _here.roots and root.swallowed and not _is_cleaning_up(root.task):
+    if root in _here.roots and root.swallowed and not _is_to_be_left_alone(root):
         root.deliver()
         root.task.cancel()
 
 
 def _is_to_be_left_alone(root: Root) -> bool:
-    """Whether a cancel would come into a shield, or into a cleanup that still has its grace."""
+    """Whether a cancel would come into a shield, or into a cleanup that is not to be killed."""
     return _waits_for(root.task, is_shielded_task) or (root.patient and _is_cleaning_up(root.task))
 
 

@@ -32,7 +32,8 @@ that acquires something, prints, and is interrupted in that print.
 
 import dis
 import sysconfig
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import pairwise
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -280,6 +281,7 @@ def _points(code: CodeType) -> Offsets:
     instructions = list(bytecode)
     ranges = bytecode.exception_entries  # type: ignore[attr-defined]
     names = {each.offset: each.opname for each in instructions}
+    handler = _handlers(ranges)
     depths = _stack_depths(instructions, ranges)
     loops = [
         (each.offset, each.argval, depths[each.offset])
@@ -298,22 +300,33 @@ def _points(code: CodeType) -> Offsets:
     for instruction in instructions:
         place = _place(instruction)
         if instruction.opname == "JUMP_BACKWARD" and names[instruction.argval] != "END_SEND":
-            found |= {instruction.offset, instruction.argval}
+            found.add(instruction.argval)
+            if handler(instruction.offset) == handler(instruction.argval):
+                found.add(instruction.offset)  # else it lies in a gap of what protects the loop
         if place is None or place.lineno == line:
             continue
         line = place.lineno
         if instruction.opname not in _NO_STATEMENT and is_between_statements(instruction.offset):
             found.add(instruction.offset)
-    return frozenset(found) - unsafe_offsets(code)
+    unsafe = unsafe_offsets(code)
+    leaving = {  # `continue`, `break` and `return` of a protected block, before its cleanup
+        each.offset
+        for each, following in pairwise(instructions)
+        if each.opname == "NOP" and following.offset in unsafe
+    }
+    return frozenset(found) - unsafe - leaving
+
+
+def _handlers(ranges: Iterable[Any]) -> Callable[[int], int | None]:
+    """Return what says where an exception at an offset is handled."""
+    return lambda offset: next(
+        (each.target for each in ranges if each.start <= offset < each.end), None
+    )
 
 
 def _turns(code: CodeType) -> Offsets:
     bytecode = dis.Bytecode(code)
-    ranges = bytecode.exception_entries  # type: ignore[attr-defined]
-
-    def handler(offset: int) -> Any:
-        return next((each.target for each in ranges if each.start <= offset < each.end), None)
-
+    handler = _handlers(bytecode.exception_entries)  # type: ignore[attr-defined]
     found = set()
     for each in bytecode:
         if (each.opname == "RESUME" and each.arg == 0) or (

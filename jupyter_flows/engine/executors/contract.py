@@ -24,8 +24,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from jupyter_flows.engine.interrupting import INTERRUPT, KILL, attend
+from jupyter_flows.engine.interrupting import attend
 from jupyter_flows.engine.ladder import climb
+from jupyter_flows.engine.life import INTERRUPT, KILL
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
