@@ -14,7 +14,7 @@ class FlowsConfig(SingletonConfigurable):
     """The defaults of ``%%flow`` and of the store of past runs."""
 
     on = CaselessStrEnum(
-        ["thread", "async", "main"],
+        ["thread", "async", "process", "main"],
         default_value=None,
         allow_none=True,
         help="The worker of a cell: async when it awaits at top level, else thread, if not set.",

@@ -88,6 +88,10 @@ class NoSuchWorker(FlowsError):
     """`on` names a worker that does not exist or does not fit the flow."""
 
 
+class NotPortable(FlowsError):
+    """Something that a run in a process needs, or returned, cannot be pickled."""
+
+
 class ParameterError(FlowsError, TypeError):
     """A flow was called with parameters that it does not take."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import capture, checkpoints, registry
 from jupyter_flows.engine.console import echo_for
@@ -21,6 +21,9 @@ from jupyter_flows.engine.runs import FlowRun, Options
 from jupyter_flows.futures import resolve
 from jupyter_flows.parameters import Parameters, is_generator
 from jupyter_flows.states import Crashed
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.processes.pickling import Portable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,9 +69,23 @@ class Flow(Generic[P, R]):
         }
         Options(**self._options)  # says what is wrong with them, where they are written
         self._validate = validate_parameters
-        self._parameters = Parameters(fn, self.name, validate=validate_parameters)
+        self._parameters  # noqa: B018 - says what is wrong with them, where they are written
         if on is not None:
             for_background(on, is_async=self.isasync)
+
+    @cached_property
+    def _parameters(self) -> Parameters:
+        return Parameters(self.fn, self.name, validate=self._validate)
+
+    def __reduce__(self) -> Any:
+        """Travel by name where a module has it, else as its function and options."""
+        from jupyter_flows.engine.processes.pickling import find
+
+        name: str = vars(self).get("__qualname__", "")
+        if find(self.__module__, name) is self:
+            return name
+        state = {name: value for name, value in vars(self).items() if name != "_parameters"}
+        return object.__new__, (type(self),), state
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here and now, and return its result; an async flow is to be awaited.
@@ -143,6 +160,7 @@ class Flow(Generic[P, R]):
         run: FlowRun,
         arguments: inspect.BoundArguments | None = None,
         on_completed: Callable[[Any], None] | None = None,
+        portable: Callable[[], Portable] | None = None,
     ) -> None:
         """Start the worker of a run that `make_run` made.
 
@@ -151,9 +169,10 @@ class Flow(Generic[P, R]):
             arguments: what the flow is called with.
             on_completed: called on the worker with the result, just before the run
                 is COMPLETED; what it raises makes the run FAILED.
+            portable: makes the body for another process; by default the call as it is.
         """
         try:
-            run.executor.launch(run, self._plan(run, arguments, on_completed))
+            run.executor.launch(run, self._plan(run, arguments, on_completed, portable))
         except BaseException as error:
             end(run, Crashed(f"Its worker could not be started: {error}", data=error))
             raise
@@ -175,6 +194,7 @@ class Flow(Generic[P, R]):
         run: FlowRun,
         arguments: inspect.BoundArguments | None,
         on_completed: Callable[[Any], None] | None = None,
+        portable: Callable[[], Portable] | None = None,
     ) -> Plan:
         fn: Any = self.fn
 
@@ -185,11 +205,19 @@ class Flow(Generic[P, R]):
             run.describe_parameters()
             return fn(*arguments.args, **arguments.kwargs)
 
+        def call() -> Portable:
+            from jupyter_flows.engine.processes.pickling import Call
+
+            run.describe_parameters()
+            args, kwargs = ((), {}) if arguments is None else (arguments.args, arguments.kwargs)
+            return Call(fn, args, kwargs, is_async=self.isasync, names=run.parameters)
+
         return Plan(
             body,
             delay=run.options.retry_delay,
             timeout_seconds=run.options.timeout_seconds,
             on_completed=on_completed,
+            portable=portable or call,
         )
 
     def with_options(self, **options: Any) -> Flow[P, R]:
@@ -211,7 +239,7 @@ class Flow(Generic[P, R]):
             return self
         bound = self.with_options()
         bound.fn = self.fn.__get__(instance, owner)
-        bound._parameters = Parameters(bound.fn, self.name, validate=self._validate)
+        del bound._parameters  # which are made anew, without the first
         return bound
 
     def __repr__(self) -> str:
@@ -231,7 +259,9 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         flow_run_name: the name of its runs, a template of its parameters such as
             ``"etl-{day}"``; the flow's name by default.
         on: the worker of its background runs: ``thread`` for sync code, ``async``
-            (a loop of its own) or ``main`` (the kernel's loop) for async code.
+            (a loop of its own) or ``main`` (the kernel's loop) for async code, or
+            ``process`` for both: it can be stopped whatever its code does; what it
+            is given and returns is pickled.
         tags: words to find its runs by.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each

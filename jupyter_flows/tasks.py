@@ -161,6 +161,15 @@ class Task(Generic[P, R]):
         }
         return Task(self.fn, **(kept | options))
 
+    def __reduce__(self) -> Any:
+        """Travel by name where a module has it, else as its function and options."""
+        from jupyter_flows.engine.processes.pickling import find
+
+        name: str = vars(self).get("__qualname__", "")
+        if find(self.__module__, name) is self:
+            return name
+        return object.__new__, (type(self),), vars(self)
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind to an instance, as a method does."""
         if instance is None:

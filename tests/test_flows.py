@@ -110,7 +110,7 @@ def test_a_worker_for_other_code_is_refused(on):
 
 def test_an_unknown_worker_is_refused():
     """A worker that does not exist is refused with the names of those that do."""
-    with pytest.raises(NoSuchWorker, match="thread, async, main"):
+    with pytest.raises(NoSuchWorker, match="thread, async, process, main"):
         flow(on="cloud")(lambda: None)
 
 

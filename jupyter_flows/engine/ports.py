@@ -17,6 +17,7 @@ from jupyter_flows.records import Transition
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
+    from jupyter_flows.engine.processes.images import TaskImage
     from jupyter_flows.engine.runs import FlowRun
     from jupyter_flows.engine.task_runs import Subflow, TaskRun
 
@@ -38,7 +39,7 @@ class History(Protocol):
 
     def run_changed(self, run: "FlowRun") -> None: ...
 
-    def task_changed(self, run_id: str, task: "TaskRun | Subflow") -> None: ...
+    def task_changed(self, run_id: str, task: "TaskRun | Subflow | TaskImage") -> None: ...
 
 
 def _ignore(*_: Any) -> None:

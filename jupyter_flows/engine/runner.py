@@ -13,7 +13,7 @@ import asyncio
 import sys
 from _thread import allocate_lock
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
@@ -25,11 +25,14 @@ from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timers import Alarm, ring
 from jupyter_flows.states import State, StateType
 
+if TYPE_CHECKING:
+    from jupyter_flows.engine.processes.pickling import Portable
+
 
 class Plan:
     """What is to be run: a body, and what the run's author wants done around it."""
 
-    __slots__ = ("body", "delay", "on_completed", "timeout_seconds")
+    __slots__ = ("body", "delay", "on_completed", "portable", "timeout_seconds")
 
     def __init__(
         self,
@@ -38,8 +41,10 @@ class Plan:
         delay: Callable[[int], float],
         timeout_seconds: float | None = None,
         on_completed: Callable[[Any], None] | None = None,
+        portable: Callable[[], Portable] | None = None,
     ) -> None:
         self.body = body
+        self.portable = portable  # makes the same body for a worker that is not in this process
         self.on_completed = on_completed
         self.delay = delay
         self.timeout_seconds = timeout_seconds
@@ -51,6 +56,7 @@ class Plan:
             delay=self.delay,
             timeout_seconds=self.timeout_seconds,
             on_completed=self.on_completed,
+            portable=self.portable,
         )
 
 

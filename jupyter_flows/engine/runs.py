@@ -46,6 +46,7 @@ from jupyter_flows.states import TERMINAL, Paused, Pending, State, StateType
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.executors.contract import Executor
+    from jupyter_flows.engine.processes.images import LiveImage, TaskImage
 
 STDOUT = 20  # logging.INFO, as Prefect logs prints
 STDERR = 21  # told apart from stdout by its source; not a warning, as tqdm writes there
@@ -133,9 +134,10 @@ class FlowRun(Life):
         parent: Life | None = None,
         cell: str | None = None,
         waiting_state: State | None = None,
+        run_id: str | None = None,
     ) -> None:
         super().__init__(name or flow_name, waiting_state or Pending(), Lock())
-        self._id = str(uuid4())
+        self._id = run_id or str(uuid4())
         self.abandoned = False  # nobody waits for what its code still does
         self.flow_run = self
         self.flow_name = flow_name
@@ -147,7 +149,7 @@ class FlowRun(Life):
         self.cell = cell
         self.subflow_of = parent.flow_run if parent is not None else None
         self.namespace: Mapping[str, Any] = {}
-        self.task_runs: list[TaskRun | Subflow] = []
+        self.task_runs: list[TaskRun | Subflow | TaskImage] = []
         self.outputs = RunOutputs()
         self.bars = Bars()
         self.book = Book()
@@ -161,7 +163,7 @@ class FlowRun(Life):
         self._history = ports.history
         self.log = RunLog(self._id, self._history)
         self._streams: dict[int, LineWriter] = {}
-        self._other_streams: set[LineWriter] = set()
+        self._other_streams: set[LineWriter | LiveImage] = set()
         self._task_numbers: Counter[str] = Counter()
         self._parameter_texts: Mapping[str, str] | None = None
         self._result_text: str | None = None
@@ -191,7 +193,7 @@ class FlowRun(Life):
         return self.log.read()
 
     @property
-    def tasks(self) -> list[TaskRun | Subflow]:
+    def tasks(self) -> list[TaskRun | Subflow | TaskImage]:
         """Its task runs and subflows, in the order in which they were made."""
         return list(self.task_runs)
 
@@ -565,7 +567,7 @@ class FlowRun(Life):
         for writer in self._writers():
             writer.end_line()
 
-    def _writers(self) -> tuple[LineWriter, ...]:
+    def _writers(self) -> tuple[LineWriter | LiveImage, ...]:
         return (*tuple(self._streams.values()), *tuple(self._other_streams))
 
     def close(self, state: State) -> None:

@@ -11,8 +11,21 @@ from jupyter_flows.errors import RunCancellation
 from jupyter_flows.records import ErrorRecord
 
 
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised in another process: where, as text."""
+
+    def __init__(self, record: ErrorRecord) -> None:
+        super().__init__(record)
+        self.record = record
+
+    def __str__(self) -> str:
+        return f"\n{self.record.traceback}"
+
+
 def error_record(error: BaseException) -> ErrorRecord:
     """Describe the exception that a run ended with."""
+    if isinstance(error.__cause__, RemoteTraceback):
+        return error.__cause__.record
     try:
         shown = ports.show_error(error)
     except Exception:

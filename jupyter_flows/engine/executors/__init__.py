@@ -12,11 +12,12 @@ from jupyter_flows.engine.executors.callers_loop import AwaitedExecutor, MainExe
 from jupyter_flows.engine.executors.contract import Executor
 from jupyter_flows.engine.executors.inline import InlineExecutor
 from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
+from jupyter_flows.engine.executors.process import ProcessExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
 from jupyter_flows.errors import NoSuchWorker
 
 BACKGROUND: Mapping[str, type[Executor]] = {
-    kind.kind: kind for kind in (ThreadExecutor, OwnLoopExecutor, MainExecutor)
+    kind.kind: kind for kind in (ThreadExecutor, OwnLoopExecutor, ProcessExecutor, MainExecutor)
 }
 
 

@@ -1,0 +1,111 @@
+"""A process of its own, for sync and async code: it can be stopped whatever it does.
+
+The run's thread in the kernel runs the plan as ever; what it runs for a body is one
+process for each attempt (`processes.link`). So timeouts, retries and the ladder are
+the kernel's, and work while the process is suspended or stuck in C.
+
+    cancel     is raised in the process where that costs no cleanup
+    pause      suspends it, and all that it started
+    kill       SIGKILL to all that it started, then to it
+
+The body runs on a thread of the process; what it is called with, the variables that
+its code uses, and what it returns are copies, by cloudpickle. Working directory,
+environment and `sys.path` are the kernel's when the attempt begins. When the run has
+ended nothing of its processes is left; on Linux that includes what left its session
+and its parent, elsewhere such a process may escape. There are none on Windows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from jupyter_flows.engine.executors.contract import Executor
+from jupyter_flows.engine.ladder import climb
+from jupyter_flows.engine.life import INTERRUPT, KILL
+from jupyter_flows.engine.runner import Plan, run_sync
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.threads import EngineThread
+from jupyter_flows.errors import NoSuchWorker, NotPortable
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
+    from jupyter_flows.engine.processes.link import Attempt, Bell
+
+
+class ProcessExecutor(Executor):
+    """Runs a body in a process that is made for it."""
+
+    kind: ClassVar[str] = "process"
+    runs_sync: ClassVar[bool] = True
+    runs_async: ClassVar[bool] = True
+    saying: ClassVar[Mapping[int, str]] = {
+        INTERRUPT: "it is interrupted at its next safe line",
+        KILL: "its processes are killed",
+    }
+
+    _bell: Bell | None = None
+    _attempt: Attempt | None = None
+
+    def launch(self, run: FlowRun, plan: Plan) -> None:
+        """Start the thread that has the plan run in a process.
+
+        Raises:
+            NoSuchWorker: this system has no such processes.
+            NotPortable: something that the body needs cannot be sent; nothing was started.
+        """
+        if not hasattr(os, "fork"):
+            raise NoSuchWorker("on='process' needs a POSIX system: use on='thread' here.")
+        from jupyter_flows.engine.processes import link  # with psutil and cloudpickle
+
+        if plan.portable is None:
+            raise NotPortable(f"{run!r} has a body that cannot be sent to a process.")
+        portable = plan.portable()
+        job = portable.dump()
+        bell = self._bell = link.Bell()
+        run.on_done(bell.ring)
+
+        def body() -> Any:
+            attempt = self._attempt = link.Attempt(run, portable, job, bell)
+            return attempt.run()
+
+        def work() -> None:
+            run.start_worker()
+            try:
+                run_sync(run, plan.with_body(body))
+            finally:
+                run.end_worker()
+                bell.close()
+
+        EngineThread(f"flow {run.name}", work, context=copy_context()).start()
+
+    def peek(self, name: str) -> Any:
+        """Return a copy of a variable that the process has now. Any thread but the run's.
+
+        Raises:
+            KeyError: it has none of this name.
+            TimeoutError: it does not answer.
+        """
+        if self._attempt is None:
+            raise KeyError(name)
+        return self._attempt.names.peek(name)
+
+    def interrupt(self, life: Life) -> None:
+        """Let the run's thread look at what is asked."""
+        if life.cancel_reason is not None:
+            climb(life)
+        self._look()
+
+    def insist(self, life: Life) -> None:
+        """Let the process interrupt its code."""
+        self._look()
+
+    def kill(self, life: Life) -> None:
+        """Kill the process, and all that it started."""
+        self._look()
+
+    def _look(self) -> None:
+        if self._bell is not None:
+            self._bell.ring()

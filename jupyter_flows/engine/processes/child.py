@@ -1,0 +1,394 @@
+"""What a forked process does: one attempt of a run, and then it ends.
+
+The main thread talks to the kernel; the body runs on a thread (or a loop on one) as
+in the kernel, under the same engine, so everything that takes hold there does here:
+safe lines, checkpoints, shields, tasks with their retries and timeouts.
+
+What the kernel decides: when to cancel and when to insist, timeouts and retries of
+the run, questions to people. What is made here travels as it comes: each log line at
+once, so that a crash loses none; bars and unfinished lines every `_TICK`.
+
+A signal handler does nothing but wake the main thread. SIGTERM is from outside: the
+kernel is told, and asks for a cancel as for any other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import importlib
+import logging
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TextIO
+
+import cloudpickle
+
+from jupyter_flows.engine import asking, capture, ports, registry
+from jupyter_flows.engine.executors.contract import Executor
+from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
+from jupyter_flows.engine.executors.thread import ThreadExecutor
+from jupyter_flows.engine.life import INTERRUPT, Life
+from jupyter_flows.engine.outputs import Bundle, RunOutputs
+from jupyter_flows.engine.ports import LinePlain
+from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
+from jupyter_flows.engine.processes.images import TaskImage
+from jupyter_flows.engine.processes.tree import adopt_orphans
+from jupyter_flows.engine.processes.wire import Channel
+from jupyter_flows.engine.runner import Plan
+from jupyter_flows.engine.runs import FlowRun, Options, Question
+from jupyter_flows.engine.stacks import lives_of
+from jupyter_flows.engine.task_runs import Subflow, TaskRun
+from jupyter_flows.engine.texts import error_record
+from jupyter_flows.errors import NotPortable
+from jupyter_flows.records import Transition, Waiting
+from jupyter_flows.states import State, StateType
+
+_TICK = 0.1  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a child is to do, and where."""
+
+    job: bytes  # a function, its arguments and its named arguments
+    is_async: bool
+    run_id: str
+    name: str
+    flow_name: str
+    tags: frozenset[str]
+    attempt: int
+    log_prints: bool
+    grace: float
+    refusals: dict[str, str | None]  # why nobody can be asked, by what for
+    cwd: str | None
+    environ: dict[str, str]
+    path: list[str]
+    levels: dict[str, int]  # of loggers
+    prepare: tuple[str, ...]  # functions to call first, as ``module:name``
+
+
+def main(end: socket.socket, out: int, err: int, clock: SharedClock) -> NoReturn:
+    """Wait for an order, carry it out, and end this process."""
+    os.setsid()
+    adopt_orphans()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    kept = end.fileno()
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    channel = Channel(end)
+    message = channel.receive()
+    if message is None:
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    tell_engine(clock.read())
+    _Child(channel, message[0]).work()
+
+
+class _Child:
+    """The main thread of a process."""
+
+    def __init__(self, channel: Channel, order: Order) -> None:
+        self._channel = channel
+        self._order = order
+        self._wake, self._wakes = socket.socketpair()
+        self._wakes.setblocking(False)
+        signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+        self._terminated = False
+        self._shown: tuple[Any, ...] = ()  # bars and unfinished lines, as sent last
+
+    def work(self) -> NoReturn:
+        """Carry the order out."""
+        signal.signal(signal.SIGTERM, self._note_termination)
+        self._settle_in()
+        kind: type[Executor] = _OnALoop if self._order.is_async else _OnAThread
+        self._run = run = ChildRun(self._order, kind(), self._channel)
+        registry.add(run)
+        run.on_done(self._wake_up)
+        plan = Plan(_body(self._order), delay=lambda attempt: 0.0)
+        run.executor.launch(run, plan)
+        sources: list[Any] = [self._channel, self._wake]
+        while not run.state_is_final():
+            readable, _, _ = select.select(sources, [], [], _TICK)
+            if self._wake in readable:
+                self._wake.recv(4096)
+            if self._terminated:
+                self._terminated = False
+                self._channel.send("terminated")
+            if self._channel in readable:
+                self._read()
+            self._show()
+        self._show()
+        self._channel.send("ended", *_outcome(run))
+        _end()
+
+    def _note_termination(self, *_: object) -> None:
+        self._terminated = True
+
+    def _wake_up(self) -> None:
+        try:
+            self._wakes.send(b"\0")
+        except BlockingIOError:  # it will wake
+            pass
+
+    def _settle_in(self) -> None:
+        """Make this process look as the kernel does."""
+        order = self._order
+        if order.cwd is not None:
+            os.chdir(order.cwd)
+        os.environ.clear()
+        os.environ.update(order.environ)
+        sys.path[:] = order.path
+        sys.modules.setdefault("__main__", types.ModuleType("__main__"))
+        for name, level in order.levels.items():
+            logging.getLogger(name or None).setLevel(level)
+        sys.stdout, sys.stderr = _stream(1), _stream(2)
+        capture.install()
+        faulthandler.enable(sys.stderr, all_threads=False)
+        ports.history = _Relay(self._channel, order.run_id)
+        asking.can_ask = lambda run, kind: order.refusals.get(kind)
+        for place in order.prepare:
+            module, _, function = place.partition(":")
+            getattr(importlib.import_module(module), function)()
+
+    def _read(self) -> None:
+        try:
+            for message in self._channel.available():
+                self._heed(*message)
+        except EOFError:  # the kernel is gone, and the supervisor will see to the rest
+            os._exit(1)
+
+    def _heed(self, what: str, *details: Any) -> None:
+        run = self._run
+        if what == "cancel":
+            reason, grace = details
+            Life.ask_cancel(run, reason, grace)
+        elif what == "insist":
+            for life in lives_of(run):
+                life.rung = max(life.rung, INTERRUPT)
+            run.executor.insist(run)
+        elif what == "answer":
+            run.answer(*details)
+        elif what == "peek":
+            number, name = details
+            self._channel.send("peeked", number, _peek(name))
+
+    def _show(self) -> None:
+        """Send bars and unfinished lines, if they have changed."""
+        live = tuple(each for writer in self._run._writers() for each in writer.live())
+        shown = (self._run.bars.records(), live)
+        if shown != self._shown:
+            self._shown = shown
+            self._channel.send("shown", *shown)
+
+
+def _stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+# -- the run ------------------------------------------------------------------------------
+
+
+class _UnderTheKernel(Executor):
+    """Leaves the ladder of the run to the kernel, which climbs it for this process."""
+
+    def interrupt(self, life: Life) -> None:
+        """Let a task's own ladder begin; the run's is the kernel's."""
+        if life is not life.flow_run:
+            super().interrupt(life)
+
+
+class _OnAThread(_UnderTheKernel, ThreadExecutor):
+    pass
+
+
+class _OnALoop(_UnderTheKernel, OwnLoopExecutor):
+    pass
+
+
+class ChildRun(FlowRun):
+    """An attempt, in its process: what is asked of people and of the run goes to the kernel."""
+
+    def __init__(self, order: Order, executor: Executor, channel: Channel) -> None:
+        self._channel = channel
+        self._asked: dict[int, Question] = {}
+        self._number = 0
+        super().__init__(
+            flow_name=order.flow_name,
+            executor=executor,
+            options=Options(log_prints=order.log_prints, cancel_grace_seconds=order.grace),
+            name=order.name,
+            tags=order.tags,
+            run_id=order.run_id,
+        )
+        self.attempt = order.attempt - 1
+        self.outputs = _RelayedOutputs(channel)
+
+    def cancel(self, grace: float | None = None, *, reason: str = "user") -> bool:
+        """Ask the kernel, which asks this process and its ladder."""
+        self._channel.send("cancel", grace, reason)
+        return self.cancel_reason is None
+
+    def pause(self) -> None:
+        """Ask the kernel, which has the whole process suspended."""
+        self._channel.send("pause")
+
+    def ask(self, waiting: Waiting) -> Question:
+        """Ask a person, by way of the kernel."""
+        question = super().ask(waiting)
+        with self._lock:
+            self._number += 1
+            number = self._number
+            self._asked[number] = question
+        self._channel.send("ask", number, waiting)
+        return question
+
+    def withdraw(self, question: Question) -> None:
+        """Wait for the answer no longer."""
+        super().withdraw(question)
+        with self._lock:
+            numbers = [number for number, each in self._asked.items() if each is question]
+            for number in numbers:
+                del self._asked[number]
+        for number in numbers:
+            self._channel.send("withdraw", number)
+
+    def answer(self, number: int, text: str) -> None:
+        """Take the answer to a question. Harmless when that was withdrawn."""
+        with self._lock:
+            question = self._asked.get(number)
+            if question is None or question not in self._questions:
+                return
+            question.answer = text
+            self._drop(question)
+            if not self._questions:
+                self._unpause()
+        self.book.wake()
+
+
+class _RelayedOutputs(RunOutputs):
+    """Outputs that are shown by the kernel."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def add(self, data: Bundle, metadata: Bundle, display_id: str | None = None) -> None:
+        super().add(data, metadata, display_id)
+        self._channel.send("output", "add", dict(data), dict(metadata), display_id)
+
+    def update(self, display_id: str, data: Bundle, metadata: Bundle) -> bool:
+        known = super().update(display_id, data, metadata)
+        if known:
+            self._channel.send("output", "update", display_id, dict(data), dict(metadata))
+        return known
+
+    def clear(self, wait: bool = False) -> None:
+        super().clear(wait)
+        self._channel.send("output", "clear", wait)
+
+
+class _Relay:
+    """The history of this process: the kernel's."""
+
+    due = math.inf
+
+    def __init__(self, channel: Channel, run_id: str) -> None:
+        self._channel = channel
+        self._run_id = run_id
+
+    def line(self, written: tuple[str, LinePlain]) -> None:
+        run_id, (_, _, level, source, message) = written
+        if run_id != self._run_id:  # a subflow has no log of its own in the kernel
+            run = registry.find(run_id)
+            source = f"{'subflow' if run is None else run.name} · {source}"
+        self._channel.send("line", level, source, message)
+
+    def task_changed(self, run_id: str, task: TaskRun | Subflow | TaskImage) -> None:
+        if run_id == self._run_id:
+            self._channel.send("task", task.record())
+
+    def moved(self, run_id: str, transition: Transition) -> None:
+        return
+
+    def run_changed(self, run: FlowRun) -> None:
+        return
+
+    def keep_up(self, now: float) -> None:
+        return
+
+
+# -- its body and its end --------------------------------------------------------------------
+
+
+def _body(order: Order) -> Callable[[], Any]:
+    """Return the body, which imports what it needs when it begins."""
+
+    def load() -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        fn, args, kwargs = cloudpickle.loads(order.job)
+        if getattr(fn, "__module__", None) == "__main__":
+            names = getattr(fn, "__globals__", {})
+            vars(sys.modules["__main__"]).update(
+                {name: value for name, value in names.items() if not name.startswith("__")}
+            )
+        return fn, args, kwargs
+
+    def body() -> Any:
+        __tracebackhide__ = True
+        fn, args, kwargs = load()
+        return fn(*args, **kwargs)
+
+    async def async_body() -> Any:
+        __tracebackhide__ = True
+        fn, args, kwargs = load()
+        return await fn(*args, **kwargs)
+
+    return async_body if order.is_async else body
+
+
+def _peek(name: str) -> bytes | None:
+    names = vars(sys.modules["__main__"])
+    return _pickled(names[name])[0] if name in names else None
+
+
+def _pickled(value: Any) -> tuple[bytes | None, str]:
+    """Return a value pickled; or None, and why not."""
+    try:
+        return cloudpickle.dumps(value), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _outcome(run: FlowRun) -> tuple[Any, ...]:
+    """Return the last state in plain values, what came with it pickled, and the error's text."""
+    state = run.state
+    error = state.data if isinstance(state.data, BaseException) else None
+    described = error_record(error) if error is not None else None
+    data, why = _pickled(state.data)
+    if data is None and error is None and state.type is StateType.COMPLETED:
+        what = f"The result cannot be sent back, being a {type(state.data).__name__}: {why}"
+        lost = NotPortable(f"{what}. Return plain values, or run on='thread'.")
+        state = State(StateType.FAILED, "", str(lost), lost)
+        data, described = cloudpickle.dumps(lost), error_record(lost)
+    return (run.delivered, str(state.type), state.name, state.message, data, described)
+
+
+def _end() -> NoReturn:
+    """End this process as Python ends, but wait for no thread."""
+    try:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(0)
