@@ -1,7 +1,7 @@
 /** Every state of the view on one page; `?dark` for the dark one, `#name` for one alone. */
 
 import { RunModel } from "../src/model";
-import type { Saved, Task } from "../src/protocol";
+import type { Frame, Run, Saved, Stack, Stopping, Task } from "../src/protocol";
 import { renderPlainly } from "../src/richness";
 import { mountRun } from "../src/view/run";
 import { type Fake, FakeTransport, fakeRun } from "./fake";
@@ -65,6 +65,92 @@ function task(number: number, state: string, name: string, more: Partial<Task> =
   };
 }
 
+const cancelling: Partial<Run> = {
+  state_type: "CANCELLING",
+  state_name: "Cancelling",
+  state_time: now - 2,
+  asked: "cancel",
+  reason: "user",
+  log_count: 40,
+};
+const interrupted = { rung: "interrupted", next: "kill", at: now + 28 };
+const held = {
+  stuck: {
+    file: "Cell In[3]",
+    line: 12,
+    function: "Reader.take",
+    text: "self.lock.acquire()",
+    own: true,
+  },
+  hint: "It waits for a lock. Write, so that it can be stopped: `while not lock.acquire(timeout=1): checkpoint()`",
+};
+
+function stopping(changes: Partial<Stopping>): Stopping {
+  return {
+    since: now - 2,
+    rung: "asked",
+    next: "interrupt",
+    at: now + 0.8,
+    stuck: null,
+    hint: null,
+    ...changes,
+  };
+}
+
+const LIB = "/usr/lib/python3.12";
+const frame = (file: string, line: number, name: string, text: string, own = false): Frame => ({
+  file,
+  line,
+  function: name,
+  text,
+  own,
+});
+const stacks: Stack[] = [
+  {
+    name: "train",
+    kind: "thread",
+    doing: "waiting",
+    hint: held.hint,
+    frames: [
+      frame("Cell In[3]", 19, "<module>", "read_all(Reader(path) for path in paths)", true),
+      frame("Cell In[3]", 15, "read_all", "return [reader.take() for reader in readers]", true),
+      held.stuck,
+    ],
+  },
+  {
+    name: "extract-0",
+    kind: "thread",
+    doing: "running",
+    hint: null,
+    frames: [
+      frame("/home/ada/project/pages.py", 88, "extract", "return requests.get(url).json()", true),
+      frame(
+        `${LIB}/site-packages/requests/sessions.py`,
+        703,
+        "Session.send",
+        "r = adapter.send(request, **kwargs)",
+      ),
+      frame(
+        `${LIB}/site-packages/urllib3/connectionpool.py`,
+        534,
+        "HTTPConnectionPool._make_request",
+        "response = conn.getresponse()",
+      ),
+      frame(`${LIB}/socket.py`, 707, "SocketIO.readinto", "return self._sock.recv_into(b)"),
+    ],
+  },
+  { name: HOSTILE, kind: "coroutine", doing: "waiting", hint: HOSTILE, frames: [] },
+  {
+    name: "deep",
+    kind: "coroutine",
+    doing: "running",
+    hint: null,
+    frames: Array.from({ length: 60 }, (_, n) =>
+      frame("Cell In[2]", 4, "down", `down(depth - ${n}) or ${"x".repeat(n * 4)}`, true),
+    ),
+  },
+];
+
 interface Case extends Partial<Fake> {
   saved?: Saved;
   trusted?: boolean;
@@ -114,14 +200,37 @@ const CASES: Record<string, Case> = {
     line: epoch,
   },
   cancelling: {
-    run: fakeRun({
-      state_type: "CANCELLING",
-      state_name: "Cancelling",
-      asked: null,
-      log_count: 40,
-    }),
+    run: fakeRun({ ...cancelling, stopping: stopping({ at: now + 8.6 }) }),
     line: epoch,
   },
+  interrupted: {
+    run: fakeRun({ ...cancelling, stopping: stopping({ ...interrupted, ...held }) }),
+    line: epoch,
+    stacks,
+  },
+  "interrupted-unknown": {
+    run: fakeRun({ ...cancelling, stopping: stopping(interrupted) }),
+    line: epoch,
+  },
+  killed: {
+    run: fakeRun({
+      ...cancelling,
+      stopping: stopping({ rung: "killed", next: null, at: null, ...held }),
+    }),
+    line: epoch,
+    stacks,
+  },
+  timing_out: {
+    run: fakeRun({
+      asked: "cancel",
+      reason: "timeout",
+      log_count: 40,
+      stopping: stopping({ ...interrupted, ...held }),
+    }),
+    line: epoch,
+    stacks,
+  },
+  where: { run: fakeRun(), stacks },
   waiting: {
     run: fakeRun({
       state_type: "SCHEDULED",

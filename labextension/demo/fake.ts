@@ -1,6 +1,6 @@
 /** A made-up kernel: one run, in whatever state the page wants to see. */
 
-import type { LogLine, Output, Run, Shown, Task, Transition } from "../src/protocol";
+import type { LogLine, Output, Run, Shown, Stack, Task, Transition } from "../src/protocol";
 import type { Action, Capability, Transport } from "../src/transport";
 
 export function fakeRun(changes: Partial<Run> = {}): Run {
@@ -19,6 +19,7 @@ export function fakeRun(changes: Partial<Run> = {}): Run {
     asked: null,
     reason: null,
     waiting: null,
+    stopping: null,
     created: now - 43,
     started: now - 42,
     ended: null,
@@ -47,6 +48,7 @@ export interface Fake {
   tasks?: Task[];
   outputs?: Output[];
   transitions?: Transition[];
+  stacks?: Stack[];
   capability?: Capability;
 }
 
@@ -100,6 +102,11 @@ export class FakeTransport implements Transport {
     return this.fake.transitions ?? [];
   }
 
+  async where() {
+    this.asked.push("where");
+    return this.fake.stacks ?? [];
+  }
+
   async act(action: Action): Promise<Run> {
     this.asked.push(action);
     await new Promise((resolve) => setTimeout(resolve, 300));
@@ -116,6 +123,8 @@ export class FakeTransport implements Transport {
         waiting: null,
       },
       cancel: { state_type: "CANCELLED", state_name: "Cancelled", ended: now },
+      kill: { stopping: run.stopping && { ...run.stopping, rung: "killed", next: null, at: null } },
+      abandon: { state_type: "CANCELLED", state_name: "Abandoned", stopping: null, ended: now },
       replace: { state_type: "RUNNING", state_name: "Running", waiting: null },
     };
     this.push(changes[action]);

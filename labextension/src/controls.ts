@@ -13,13 +13,19 @@ export interface Control {
 export interface Controls {
   hold: Control | null; // Pause or Resume
   cancel: Control | null;
+  kill: Control | null; // while it is being stopped
+  abandon: Control | null; // once it was killed
 }
+
+const NONE: Controls = { hold: null, cancel: null, kill: null, abandon: null };
 
 const PENDING: Record<Action, string> = {
   pause: "Pausing…",
   resume: "Resuming…",
   cancel: "Cancelling…",
   replace: "Replacing…",
+  kill: "Killing…",
+  abandon: "Abandoning…",
 };
 
 /**
@@ -27,7 +33,7 @@ const PENDING: Record<Action, string> = {
  * @param able whether anybody would take an action
  */
 export function controls(run: Run, pending: Action | null, able: boolean): Controls {
-  if (isTerminal(run.state_type)) return { hold: null, cancel: null };
+  if (isTerminal(run.state_type)) return NONE;
   const free = able && pending === null;
 
   function button(action: Action, label: string, asked = false): Control {
@@ -36,6 +42,9 @@ export function controls(run: Run, pending: Action | null, able: boolean): Contr
       : { action, label, enabled: free };
   }
 
+  const stopping = run.stopping !== null;
+  // what takes too long may still be cancelled by a person: then it is not tried again
+  const timedOut = run.state_type !== "CANCELLING" && run.reason === "timeout";
   const cancelling = run.state_type === "CANCELLING" || run.asked === "cancel";
   const answers = run.waiting?.kind === "approval" || run.waiting?.kind === "input";
   let hold: Control | null = null;
@@ -43,5 +52,15 @@ export function controls(run: Run, pending: Action | null, able: boolean): Contr
   if (!cancelling && run.state_type === "RUNNING") {
     hold = button("pause", "Pause", run.asked === "pause");
   }
-  return { hold, cancel: button("cancel", "Cancel", cancelling) };
+  const killed = run.stopping?.rung === "killed";
+  return {
+    hold,
+    cancel: button("cancel", "Cancel", cancelling && !timedOut),
+    kill: !stopping
+      ? null
+      : killed
+        ? { action: "kill", label: "Killed", enabled: false }
+        : button("kill", "Kill"),
+    abandon: killed ? button("abandon", "Abandon") : null,
+  };
 }

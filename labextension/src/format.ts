@@ -38,6 +38,12 @@ export function formatDuration(seconds: number): string {
   return hours % 24 ? `${days} d ${hours % 24} h` : `${days} d`;
 }
 
+/** How long until something happens: `0.6 s`, `29 s`, `4 min 5 s`. */
+export function formatCountdown(seconds: number): string {
+  const value = Math.max(0, seconds);
+  return value < 9.95 ? `${value.toFixed(1)} s` : formatDuration(Math.round(value));
+}
+
 /** How fast: `25/s`, or for slow steps `1.2 s each`. */
 export function formatRate(perSecond: number): string {
   if (!(perSecond > 0)) return "";

@@ -21,6 +21,7 @@ import {
   type Run,
   type Saved,
   type Shown,
+  type Stack,
   type Task,
   type Transition,
 } from "./protocol";
@@ -36,6 +37,13 @@ export interface ModelOptions {
   trusted: boolean;
 }
 
+export interface Where {
+  at: number | null; // when; null before the first answer
+  stacks: Stack[];
+  looking: boolean; // somebody has asked and was not answered yet
+  problem: string | null; // why the last look saw nothing
+}
+
 const PAGE_OF_TASKS = 200;
 const REFRESH_SECONDS = 1; // tasks of an active run
 
@@ -45,6 +53,8 @@ export class RunModel {
   readonly outputs = new Map<number, Output>();
   outputNumbers: number[] = [];
   transitions: Transition[] = [];
+  /** Where its code was when somebody looked last. */
+  where: Where = { at: null, stacks: [], looking: false, problem: null };
   run: Run | null;
   kernelAlive: boolean | null = null;
   pending: Action | null = null;
@@ -92,6 +102,11 @@ export class RunModel {
   /** Whether the run goes on as far as anybody who answers knows. */
   get active(): boolean {
     return this.run !== null && !this.ended && ["kernel", "store"].includes(this.status.source);
+  }
+
+  /** Whether somebody could say where its code is now. */
+  get locatable(): boolean {
+    return this.active && this.run?.started != null && this.status.source === "kernel";
   }
 
   /** The time by the clock of whoever was heard last. */
@@ -240,6 +255,22 @@ export class RunModel {
       this.transitionsOf = wish;
       this.changed();
     });
+  }
+
+  /** Look where its code is. */
+  async look(): Promise<void> {
+    const { transport } = this.status;
+    if (!transport || this.status.source !== "kernel" || this.where.looking) return;
+    this.where = { ...this.where, looking: true, problem: null };
+    this.changed();
+    try {
+      const stacks = await transport.where();
+      this.where = { at: this.now(), stacks, looking: false, problem: null };
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error);
+      this.where = { ...this.where, looking: false, problem };
+    }
+    this.changed();
   }
 
   private async once(what: string, ask: () => Promise<void>): Promise<boolean> {

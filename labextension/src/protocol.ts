@@ -14,6 +14,8 @@ import { stripAnsi } from "./ansi";
 export const PROTOCOL = 1;
 export const MIME_TYPE = "application/vnd.jupyter-flows.run+json";
 export const MAX_LINES = 2000; // lines in one reply
+const MAX_STACKS = 200; // drawn at once
+const MAX_FRAMES = 200; // of a stack, the innermost
 
 export type StateType =
   | "SCHEDULED"
@@ -73,6 +75,34 @@ export interface Waiting {
   until: number | null;
 }
 
+/** One call of a stack. */
+export interface Frame {
+  file: string; // or what stands for it, such as a notebook's cell
+  line: number; // 0 where it is not known
+  function: string;
+  text: string; // the source line
+  own: boolean; // whether it is the user's own code
+}
+
+/** Where one thread, coroutine or process of a run is. */
+export interface Stack {
+  name: string;
+  kind: string;
+  doing: string;
+  frames: Frame[]; // the outermost first
+  hint: string | null;
+}
+
+/** How far the stopping of a run has come. */
+export interface Stopping {
+  since: number;
+  rung: string; // "asked", "interrupted" or "killed"
+  next: string | null; // "interrupt" or "kill"
+  at: number | null; // when
+  stuck: Frame | null;
+  hint: string | null;
+}
+
 export interface RunError {
   type: string;
   message: string;
@@ -93,6 +123,7 @@ export interface Run {
   asked: string | null;
   reason: string | null;
   waiting: Waiting | null;
+  stopping: Stopping | null;
   created: number;
   started: number | null;
   ended: number | null;
@@ -261,6 +292,53 @@ function readWaiting(value: unknown): Waiting | null {
   };
 }
 
+function readFrame(value: unknown): Frame | null {
+  const it = fields(value);
+  if (!text(it.file) && !text(it.function)) return null;
+  return {
+    file: words(it.file),
+    line: count(it.line),
+    function: words(it.function),
+    text: words(it.text),
+    own: it.own === true,
+  };
+}
+
+function wordsOrNull(value: unknown): string | null {
+  return words(value) || null;
+}
+
+function readStopping(value: unknown): Stopping | null {
+  const it = fields(value);
+  if (!text(it.rung)) return null;
+  return {
+    since: number(it.since),
+    rung: text(it.rung),
+    next: textOrNull(it.next),
+    at: numberOrNull(it.at),
+    stuck: readFrame(it.stuck),
+    hint: wordsOrNull(it.hint),
+  };
+}
+
+export function readStacks(value: unknown): Stack[] {
+  return list(value)
+    .slice(0, MAX_STACKS)
+    .map((item) => {
+      const it = fields(item);
+      return {
+        name: words(it.name),
+        kind: words(it.kind),
+        doing: words(it.doing),
+        frames: list(it.frames)
+          .slice(-MAX_FRAMES)
+          .map(readFrame)
+          .filter((frame) => frame !== null),
+        hint: wordsOrNull(it.hint),
+      };
+    });
+}
+
 function readError(value: unknown): RunError | null {
   const it = fields(value);
   if (!text(it.type) && !text(it.message) && !text(it.traceback)) return null;
@@ -285,6 +363,7 @@ export function readRun(value: unknown): Run | null {
     asked: textOrNull(it.asked),
     reason: textOrNull(it.reason),
     waiting: readWaiting(it.waiting),
+    stopping: readStopping(it.stopping),
     created: number(it.created),
     started: numberOrNull(it.started),
     ended: numberOrNull(it.ended),

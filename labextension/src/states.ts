@@ -47,9 +47,11 @@ export function stateLabel({ state_type, state_name }: Stateful): string {
 }
 
 /** The label of a run, with what was asked of it and has not happened yet. */
-export function runLabel(run: Stateful & { asked: string | null }): string {
+export function runLabel(run: Stateful & { asked: string | null; reason?: string | null }): string {
   if (isTerminal(run.state_type)) return stateLabel(run);
-  if (run.asked === "cancel") return "Cancelling…";
+  if (run.asked === "cancel") {
+    return run.reason === "timeout" && run.state_type === "RUNNING" ? "Timed out…" : "Cancelling…";
+  }
   if (run.asked === "pause" && run.state_type === "RUNNING") return "Pausing…";
   return stateLabel(run);
 }

@@ -1,6 +1,7 @@
 /** How long a run took, and how far its bars are. */
 
-import type { Progress, Run } from "./protocol";
+import { formatCountdown } from "./format";
+import type { Progress, Run, Stopping } from "./protocol";
 
 const MAX_DEPTH = 50; // a saved notebook may claim that bars are nested in a circle
 
@@ -15,6 +16,14 @@ export function elapsed(run: Run, now: number): number | null {
 export function paused(run: Run, now: number): number {
   const since = run.ended === null && run.paused_since !== null ? now - run.paused_since : 0;
   return run.paused_seconds + Math.max(0, since);
+}
+
+/** What is done next to stop a run, and in how long; null when there is nothing more to come. */
+export function countdown(stopping: Stopping, now: number): string | null {
+  const { next, at } = stopping;
+  if (next === null || at === null) return null;
+  const [what, doing] = next === "kill" ? ["Kill", "Killing…"] : ["Interrupt", "Interrupting…"];
+  return at > now ? `${what} in ${formatCountdown(at - now)}` : doing;
 }
 
 /** The bars worth a line: the outermost one at work and the innermost in it, or the last one. */

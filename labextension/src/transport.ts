@@ -5,9 +5,9 @@
  * no state of the run and decides nothing: `Connection` chooses among transports.
  */
 
-import type { LogLine, Output, Run, Shown, Task, Transition } from "./protocol";
+import type { LogLine, Output, Run, Shown, Stack, Task, Transition } from "./protocol";
 
-export type Action = "cancel" | "pause" | "resume" | "replace";
+export type Action = "cancel" | "kill" | "abandon" | "pause" | "resume" | "replace";
 
 /**
  * - `live`: actions take hold at once.
@@ -36,6 +36,8 @@ export interface Transport {
   tasks(start: number, stop: number): Promise<Task[]>;
   outputs(since: number): Promise<OutputPage>;
   transitions(): Promise<Transition[]>;
+  /** Where the run's code is now. */
+  where(): Promise<Stack[]>;
   /** Ask for an action; answers with the run as it is then. */
   act(action: Action, input?: string): Promise<Run | null>;
   /** Hear of changes until the returned function is called. */

@@ -152,3 +152,35 @@ test("a whole log is read page by page", async () => {
   expect(await model.read(0, 5_000)).toHaveLength(5_000);
   expect(live.asked).toEqual(["logs 0 5000", "logs 2000 5000", "logs 4000 5000"]);
 });
+
+test("a look says where the run is, or why nobody can tell", async () => {
+  const stacks = [{ name: "train", kind: "thread", doing: "running", frames: [], hint: null }];
+  const live = new FakeTransport({ run: fakeRun(), stacks });
+  const model = open(live);
+  await settle();
+  expect(model.locatable).toBe(true);
+  const looked = model.look();
+  expect(model.where.looking).toBe(true);
+  await model.look(); // a second click asks nothing more
+  await looked;
+  expect(live.asked.filter((action) => action === "where")).toHaveLength(1);
+  expect(model.where).toMatchObject({ stacks, looking: false, problem: null });
+  live.where = () => Promise.reject(new TransportError("silent", "The kernel does not answer."));
+  await model.look();
+  expect(model.where).toMatchObject({
+    stacks,
+    looking: false,
+    problem: expect.stringContaining("not answer"),
+  });
+});
+
+test("where a run is is not asked of the store, nor of a run that was saved", async () => {
+  const store = new FakeTransport({ run: fakeRun(), capability: "read-only" });
+  const model = open(failing("unknown"), store);
+  await settle();
+  expect(model.locatable).toBe(false);
+  await model.look();
+  const saved = open(new FakeTransport({ run: fakeRun() }), null, false);
+  await saved.look();
+  expect(store.asked).toEqual([]);
+});

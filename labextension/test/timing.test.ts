@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { fakeRun } from "../demo/fake";
-import { elapsed, paused, shownBars, timeLeft } from "../src/timing";
+import { countdown, elapsed, paused, shownBars, timeLeft } from "../src/timing";
 
 const bar = { label: "", done: 0, total: 10, started: 0, ended: null, rate: 2 };
 
@@ -39,4 +39,12 @@ test("time left is told where there is a total and a rate", () => {
   expect(timeLeft({ ...bar, number: 0, parent: null, done: 4 })).toBe(3);
   expect(timeLeft({ ...bar, number: 0, parent: null, total: null })).toBeNull();
   expect(timeLeft({ ...bar, number: 0, parent: null, rate: null })).toBeNull();
+});
+
+test("what is done next is counted down to, and said to be under way when its time has come", () => {
+  const stopping = { since: 0, rung: "asked", next: "interrupt", at: 10, stuck: null, hint: null };
+  expect(countdown(stopping, 9.4)).toBe("Interrupt in 0.6 s");
+  expect(countdown({ ...stopping, next: "kill", at: 39 }, 10)).toBe("Kill in 29 s");
+  expect(countdown({ ...stopping, next: "kill" }, 10.1)).toBe("Killing…");
+  expect(countdown({ ...stopping, next: null, at: null }, 0)).toBeNull();
 });

@@ -10,6 +10,7 @@ import {
   readOutputs,
   readRun,
   readShown,
+  readStacks,
   readTasks,
   readTransitions,
   type Shown,
@@ -70,6 +71,10 @@ export class KernelTransport implements Transport {
 
   async transitions() {
     return readTransitions((await this.request("transitions")).transitions);
+  }
+
+  async where() {
+    return readStacks((await this.request("where")).stacks);
   }
 
   async act(action: Action, input?: string): Promise<Run | null> {

@@ -51,6 +51,9 @@ export function restTransport(fetch: Fetch, run: string): Transport {
       readTasks((await get(`/tasks?start=${start}&stop=${stop}`)).tasks),
     outputs: async () => ({ outputs: [], numbers: [] }), // not kept in the store
     transitions: async () => readTransitions((await get("/transitions")).transitions),
+    where: async () => {
+      throw new TransportError("refused", "Only its kernel can tell where a run is.");
+    },
     act: async () => {
       throw new TransportError("refused", "The store can show this run, not act on it.");
     },

@@ -9,7 +9,7 @@ import { elapsed, paused } from "../timing";
 import { Ansi } from "./ansi";
 import { StateIcon } from "./icons";
 
-export function Details({ model }: { model: RunModel }) {
+export function Details({ model, onWhere }: { model: RunModel; onWhere: () => void }) {
   useEffect(() => model.needTransitions());
   const { run } = model;
   if (!run) return <p class="jf-empty">Nothing was saved of this run.</p>;
@@ -53,6 +53,13 @@ export function Details({ model }: { model: RunModel }) {
         )}
         {run.flow !== run.name && run.flow && <Item name="Flow">{run.flow}</Item>}
         <Item name="Worker">{run.on}</Item>
+        {model.locatable && (
+          <Item name="Its code">
+            <button type="button" class="jf-button jf-small" onClick={onWhere}>
+              Where is it?
+            </button>
+          </Item>
+        )}
         <Item name="Created">{formatMoment(run.created)}</Item>
         {run.started !== null && <Item name="Started">{formatMoment(run.started)}</Item>}
         {run.ended !== null && <Item name="Ended">{formatMoment(run.ended)}</Item>}

@@ -7,8 +7,12 @@ import type { Notice } from "../notice";
 import type { Run } from "../protocol";
 import { runLabel } from "../states";
 import { elapsed, paused } from "../timing";
-import { useTicks } from "./hooks";
-import { CancelIcon, Chevron, PauseIcon, ResumeIcon, StateIcon } from "./icons";
+import { useLasting, useTicks } from "./hooks";
+import { CancelIcon, Chevron, KillIcon, PauseIcon, ResumeIcon, StateIcon } from "./icons";
+import { Countdown } from "./stopping";
+
+const PATIENCE = 300; // milliseconds: what stops at once is not in need of more buttons
+const LONG_PATIENCE = 1000;
 
 interface Props {
   model: RunModel;
@@ -19,6 +23,7 @@ interface Props {
 
 export function Header({ model, notice, open, onToggle }: Props) {
   const { run, name } = model;
+  const stopping = useLasting(run?.stopping != null, PATIENCE) ? run?.stopping : null;
   return (
     <div class="jf-head">
       <button
@@ -45,7 +50,8 @@ export function Header({ model, notice, open, onToggle }: Props) {
           {summary(run, open)}
         </span>
       )}
-      {run && <Buttons model={model} run={run} />}
+      {stopping && <Countdown model={model} stopping={stopping} />}
+      {run && <Buttons model={model} run={run} stopping={stopping != null} />}
     </div>
   );
 }
@@ -89,18 +95,35 @@ function Elapsed({ model, run }: { model: RunModel; run: Run }) {
   );
 }
 
-function Buttons({ model, run }: { model: RunModel; run: Run }) {
+const KILL =
+  "Stop it by force, now. A process ends with all that it has started; in a thread a cleanup may " +
+  "be skipped.";
+const ABANDON =
+  "Give it up: the run ends as cancelled. What its code still prints, returns and binds is dropped.";
+
+interface ButtonsProps {
+  model: RunModel;
+  run: Run;
+  stopping: boolean; // for a while
+}
+
+/**
+ * Kill stands where Pause was, and Abandon where Cancel was: so that nobody who clicks twice asks
+ * for the next step too.
+ */
+function Buttons({ model, run, stopping }: ButtonsProps) {
   const silent = model.status.why === "silent";
   const able = model.status.capability !== "read-only";
+  const { hold, cancel, kill, abandon } = controls(run, model.pending, able);
+  const stuck = useLasting(abandon !== null, LONG_PATIENCE);
   if (!able && !(silent && model.status.source === "store")) return null;
-  const { hold, cancel } = controls(run, model.pending, able);
   if (!hold && !cancel) return null;
-  const button = (control: Control) => (
+  const button = (control: Control, title?: string) => (
     <button
       type="button"
       class="jf-button"
       aria-disabled={!control.enabled}
-      title={able ? undefined : "The kernel does not answer"}
+      title={able ? title : "The kernel does not answer"}
       onClick={() => {
         if (control.enabled) void model.act(control.action);
       }}
@@ -108,13 +131,15 @@ function Buttons({ model, run }: { model: RunModel; run: Run }) {
       {control.action === "pause" && <PauseIcon />}
       {control.action === "resume" && <ResumeIcon />}
       {control.action === "cancel" && <CancelIcon />}
+      {control.action === "kill" && <KillIcon />}
       {control.label}
     </button>
   );
   return (
     <span class="jf-buttons">
       {hold && button(hold)}
-      {cancel && button(cancel)}
+      {kill && stopping && button(kill, KILL)}
+      {abandon && stuck ? button(abandon, ABANDON) : cancel && button(cancel)}
     </span>
   );
 }

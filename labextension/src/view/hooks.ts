@@ -1,6 +1,6 @@
 /** Hooks that the parts of the view share. */
 
-import { useEffect, useReducer, useRef } from "preact/hooks";
+import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import type { RunModel } from "../model";
 
 export function useRedraw(): () => void {
@@ -22,6 +22,17 @@ export function useTicks(ticking: boolean, milliseconds = 250): void {
     const timer = setInterval(redraw, milliseconds);
     return () => clearInterval(timer);
   }, [ticking, milliseconds, redraw]);
+}
+
+/** Whether a condition has held for as long as that. */
+export function useLasting(condition: boolean, milliseconds: number): boolean {
+  const [lasting, setLasting] = useState(false);
+  useEffect(() => {
+    if (!condition) return setLasting(false);
+    const timer = setTimeout(() => setLasting(true), milliseconds);
+    return () => clearTimeout(timer);
+  }, [condition, milliseconds]);
+  return condition && lasting;
 }
 
 /** The value that an expression had when the component was drawn before. */

@@ -105,10 +105,22 @@ export const CancelIcon = () => (
   </Icon>
 );
 
+export const KillIcon = () => (
+  <Icon>
+    <path d="M4.2 4.2l7.6 7.6M11.8 4.2l-7.6 7.6" />
+  </Icon>
+);
+
 export const CopyIcon = () => (
   <Icon>
     <rect x="5.5" y="5.5" width="7.5" height="8" rx="1" />
     <path d="M10.5 5.5V3.3a1 1 0 0 0-1-1H4a1 1 0 0 0-1 1v6.4a1 1 0 0 0 1 1h1.5" />
+  </Icon>
+);
+
+export const RefreshIcon = () => (
+  <Icon>
+    <path d="M13 8a5 5 0 1 1-1.6-3.7M13 2.6v2.6h-2.6" />
   </Icon>
 );
 

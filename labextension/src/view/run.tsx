@@ -10,6 +10,7 @@ import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { RunModel } from "../model";
 import { notice } from "../notice";
+import type { Run } from "../protocol";
 import type { RenderOutput } from "../richness";
 import { runLabel } from "../states";
 import { Ansi } from "./ansi";
@@ -20,9 +21,11 @@ import { CloseIcon } from "./icons";
 import { INITIAL_LOG_SETTINGS, Logs, LogTools } from "./logs";
 import { Outputs } from "./outputs";
 import { ProgressLine } from "./progress";
+import { StoppingBar } from "./stopping";
 import { type Tab, Tabs } from "./tabs";
 import { Tasks } from "./tasks";
 import { WaitingBar } from "./waiting";
+import { Where, WhereTools } from "./where";
 
 interface Props {
   model: RunModel;
@@ -42,6 +45,7 @@ function RunView({ model, renderOutput }: Props) {
   const root = useRef<HTMLElement>(null);
   const [folding, setFolding] = useState<boolean | null>(null); // as somebody chose
   const [chosen, setChosen] = useState<string | null>(null); // the tab that somebody chose
+  const [locating, setLocating] = useState(false); // somebody asked where it is
   const [reading, setReading] = useState(false); // somebody used what is below the header
   const [logSettings, setLogSettings] = useState(INITIAL_LOG_SETTINGS);
   useVisibility(root, model);
@@ -49,10 +53,21 @@ function RunView({ model, renderOutput }: Props) {
   const note = notice(run, status, model.options.trusted, model.kernelAlive);
   const endedWell = run?.state_type === "COMPLETED";
   const open = folding === null ? !endedWell || reading : !folding;
-  const tabs = tabsOf(model);
+  const tabs = tabsOf(model, locating);
   const failed = tabs.some((tab) => tab.id === "error");
   const wanted = chosen ?? (failed ? "error" : null);
   const tab = tabs.find((one) => one.id === wanted)?.id ?? tabs[0]?.id ?? "details";
+
+  function choose(id: string) {
+    setChosen(id);
+    if (id === "where") setLocating(true);
+  }
+
+  function showWhere() {
+    choose("where");
+    setFolding(false);
+    void model.look();
+  }
 
   return (
     <section
@@ -67,6 +82,7 @@ function RunView({ model, renderOutput }: Props) {
       <Announcer model={model} />
       <Header model={model} notice={note} open={open} onToggle={() => setFolding(open)} />
       <WaitingBar model={model} />
+      <StoppingBar model={model} onWhere={showWhere} />
       {model.problem && (
         <div class="jf-problem" role="alert">
           <span>{model.problem}</span>
@@ -89,10 +105,11 @@ function RunView({ model, renderOutput }: Props) {
             onKeyDown={() => setReading(true)}
             onWheel={() => setReading(true)}
           >
-            <Tabs tabs={tabs} chosen={tab} prefix={prefix} onChoose={setChosen}>
+            <Tabs tabs={tabs} chosen={tab} prefix={prefix} onChoose={choose}>
               {tab === "logs" && (
                 <LogTools model={model} settings={logSettings} onSettings={setLogSettings} />
               )}
+              {tab === "where" && <WhereTools model={model} />}
             </Tabs>
             <div
               id={`${prefix}-panel`}
@@ -104,7 +121,8 @@ function RunView({ model, renderOutput }: Props) {
               {tab === "logs" && <Logs model={model} settings={logSettings} />}
               {tab === "tasks" && <Tasks model={model} />}
               {tab === "output" && <Outputs model={model} render={renderOutput} />}
-              {tab === "details" && <Details model={model} />}
+              {tab === "details" && <Details model={model} onWhere={showWhere} />}
+              {tab === "where" && <Where model={model} />}
             </div>
           </div>
         </>
@@ -124,7 +142,8 @@ function keepKeys(event: FocusEvent): void {
   else delete target.dataset.lmSuppressShortcuts;
 }
 
-function tabsOf(model: RunModel): Tab[] {
+/** @param locating whether somebody asked where the run is: what was seen then stays */
+function tabsOf(model: RunModel, locating: boolean): Tab[] {
   const { run } = model;
   const tabs: Tab[] = [];
   if (run?.error) tabs.push({ id: "error", label: "Error" });
@@ -137,6 +156,10 @@ function tabsOf(model: RunModel): Tab[] {
     tabs.push({ id: "output", label: "Output", count: run.output_count });
   }
   tabs.push({ id: "details", label: "Details" });
+  const held = model.locatable && (run?.stopping?.rung ?? "asked") !== "asked";
+  if (held || (locating && (model.locatable || model.where.at !== null))) {
+    tabs.push({ id: "where", label: "Where is it?" });
+  }
   return tabs;
 }
 
@@ -151,9 +174,15 @@ function Traceback({ model }: { model: RunModel }) {
   );
 }
 
+function announced(run: Run): string {
+  const { stuck, rung } = run.stopping ?? { stuck: null, rung: "asked" };
+  const how = rung === "asked" ? "" : ` ${rung}.`;
+  return runLabel(run) + how + (stuck ? ` Held at ${stuck.file}, line ${stuck.line}.` : "");
+}
+
 /** Tells a screen reader of a change of state, and nobody of the state at first. */
 function Announcer({ model }: { model: RunModel }) {
-  const label = model.run ? runLabel(model.run) : "";
+  const label = model.run ? announced(model.run) : "";
   const before = usePrevious(label);
   const [said, setSaid] = useState("");
   useEffect(() => {

@@ -3,16 +3,12 @@
 import { useState } from "preact/hooks";
 import { formatDuration } from "../format";
 import type { RunModel } from "../model";
-import type { Run } from "../protocol";
 import { useTicks } from "./hooks";
-
-const PATIENCE_SECONDS = 1;
 
 export function WaitingBar({ model }: { model: RunModel }) {
   const { run } = model;
   const waiting = run?.waiting ?? null;
   useTicks(waiting?.until != null && model.active, 1000);
-  if (run?.state_type === "CANCELLING") return <Stopping model={model} run={run} />;
   if (!run || !waiting || model.ended || run.asked === "cancel") return null;
   const able = model.status.capability !== "read-only" && model.pending === null;
   const left = waiting.until !== null ? Math.max(0, Math.ceil(waiting.until - model.now())) : null;
@@ -77,25 +73,6 @@ export function WaitingBar({ model }: { model: RunModel }) {
         </div>
       );
   }
-}
-
-/** Says that a cancel is still to take hold: not at once, as most code stops at once. */
-function Stopping({ model, run }: { model: RunModel; run: Run }) {
-  useTicks(model.active);
-  const seconds = Math.floor(model.now() - run.state_time);
-  if (!model.active || seconds < PATIENCE_SECONDS) return null;
-  return (
-    <div class="jf-waiting">
-      <span class="jf-question">
-        <span>
-          Waiting for its code to stop, for {formatDuration(seconds)} now.{" "}
-          <span class="jf-dim">
-            It stops when it next awaits, prints, logs or calls <code>checkpoint()</code>.
-          </span>
-        </span>
-      </span>
-    </div>
-  );
 }
 
 interface FormProps {
