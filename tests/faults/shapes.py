@@ -149,7 +149,7 @@ def generator_finally(r):
         r.open("g")
         try:
             for i in range(5):
-                yield i
+                yield i * 1
         finally:
             r.cleanup("g")
 
