@@ -82,8 +82,7 @@ class Guard:
 def one_line_loop(r):
     r.open("a")
     try:
-        for i in range(200):
-            x = i  # noqa: E701, F841
+        for i in range(200): x = i  # noqa: E701, F841  # fmt: skip
     finally:
         r.cleanup("a")
 
@@ -92,8 +91,7 @@ def one_line_while(r):
     n = [0] * 200
     r.open("a")
     try:
-        while n:
-            n.pop()  # noqa: E701
+        while n: n.pop()  # noqa: E701  # fmt: skip
     finally:
         r.cleanup("a")
 
