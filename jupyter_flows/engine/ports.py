@@ -4,6 +4,8 @@
 store's writer, and without one nothing is kept beyond memory. `show_error` makes
 the text of a traceback, and `show_file` the name of a file as people know it, such as
 a cell's; the kernel extension fills them with IPython's own.
+`process_preparations` are functions, as ``module:name``, that the supervisor of
+processes calls before it forks the first.
 `listeners` hear of every change of state; they are called on the thread that
 made the change and must neither block nor raise.
 """
@@ -78,5 +80,6 @@ def is_engine_module(name: Any) -> bool:
 history: History = NoHistory()
 show_error: Callable[[BaseException], str] = plain_traceback
 show_file: Callable[[str], str] = str
+process_preparations: list[str] = []
 listeners: list[Callable[["Life"], None]] = []
 kernel_id: str = ""  # the `KernelRecord.id` of this process, where one is kept

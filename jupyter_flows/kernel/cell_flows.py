@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -22,6 +22,9 @@ from jupyter_flows.flows import Flow
 from jupyter_flows.kernel import figures, reruns
 from jupyter_flows.kernel.cells import CellBody
 from jupyter_flows.states import AwaitingConcurrencySlot, Pending, StateType
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.processes.pickling import Portable
 
 KEPT = 20  # cell runs whose names are kept: they may hold much memory
 
@@ -88,7 +91,7 @@ def start(
     def begin() -> None:
         """Take the snapshot of the notebook's names anew."""
         body.begin()
-        run.namespace = body.namespace
+        run.namespace = executor.names(body.namespace)
 
     flow = _flow_of(body, options, begin)
     run = flow.make_run(
@@ -96,14 +99,18 @@ def start(
         cell=cell,
         waiting_state=AwaitingConcurrencySlot(reruns.WAITS) if waits else Pending(),
     )
-    run.namespace = body.namespace
+    run.namespace = executor.names(body.namespace)
     _keep(run, body)
     context = copy_context()  # of this cell, whoever launches the run
 
     def launch() -> None:
         if waits:
             begin()  # the notebook has changed since the cell was run
-        flow.launch(run, on_completed=lambda result: body.publish())
+        flow.launch(
+            run,
+            on_completed=lambda result: body.publish(),
+            portable=lambda: _portable(shell, body, options),
+        )
 
     def close() -> None:
         if run.state.type is not StateType.COMPLETED:
@@ -155,6 +162,12 @@ def _flow_of(body: CellBody, options: CellOptions, begin: Callable[[], None]) ->
         kill_grace_seconds=options.kill_grace,
         validate_parameters=False,
     )
+
+
+def _portable(shell: InteractiveShell, body: CellBody, options: CellOptions) -> Portable:
+    from jupyter_flows.kernel.portable import CellCall
+
+    return CellCall(shell, body, progress=options.loop_progress)
 
 
 def _keep(run: FlowRun, body: CellBody) -> None:

@@ -142,6 +142,19 @@ class CellBody:
         """The names that the cell has bound by now, without those of the snapshot."""
         return self._space.bound(self._certain if self._ended else ())
 
+    @property
+    def certain(self) -> frozenset[str]:
+        """The names that the cell binds whenever it runs to its end."""
+        return self._certain
+
+    def take(self, bound: Names, deleted: Iterable[str], home: Names) -> None:
+        """Let the cell have bound and deleted this in another process; see `CellNamespace`."""
+        self._space.take(bound, deleted, home)
+
+    def end(self) -> None:
+        """Let the cell have run to its end there."""
+        self._ended = True
+
     def publish(self) -> None:
         """Bind in the notebook what the cell bound, and delete what it deleted."""
         self._space.publish(

@@ -48,6 +48,11 @@ _NEVER_PUBLISHED = re.compile(
 )
 
 
+def is_published(name: str) -> bool:
+    """Whether a name is the user's, and not one that IPython or we keep for ourselves."""
+    return not _NEVER_PUBLISHED.fullmatch(name)
+
+
 class CellNamespace:
     """What one run of a cell sees and binds."""
 
@@ -74,16 +79,12 @@ class CellNamespace:
             name: value
             for name, value in now.items()
             if (name in surely or value is not self._snapshot.get(name, missing))
-            and not _NEVER_PUBLISHED.fullmatch(name)
+            and is_published(name)
         }
 
     def deleted(self) -> list[str]:
         """The names that the cell found and deleted."""
-        return [
-            name
-            for name in self._snapshot
-            if name not in self.names and not _NEVER_PUBLISHED.fullmatch(name)
-        ]
+        return [name for name in self._snapshot if name not in self.names and is_published(name)]
 
     def publish(self, certain: Iterable[str] = (), used: Iterable[str] = ()) -> None:
         """Bind and delete in the notebook what the cell bound and deleted.
@@ -106,6 +107,21 @@ class CellNamespace:
         del previous
         self.names.update(published)
         self.close()
+
+    def take(self, bound: Names, deleted: Iterable[str], home: Names) -> None:
+        """Let the cell have bound and deleted this, elsewhere, and nothing before.
+
+        Args:
+            bound: the names and their values.
+            deleted: what it found and deleted.
+            home: the globals of the functions among them.
+        """
+        moved = rehome([*bound.values()], home, self.names)
+        self.names.clear()
+        self.names.update(self._snapshot)
+        self.names.update({name: moved(value) for name, value in bound.items()})
+        for name in deleted:
+            self.names.pop(name, None)
 
     def close(self) -> None:
         """Show the notebook's names again, also to threads that outlive the cell."""

@@ -137,8 +137,8 @@ FLOW_CELL = _options(
             ("--on",),
             {
                 "choices": tuple(BACKGROUND),
-                "help": "The worker: a thread, an event loop of its own, a process, or the kernel's "
-                "loop.",
+                "help": "The worker: a thread, an event loop of its own, a process, or the "
+                "kernel's loop.",
             },
         ),
         (

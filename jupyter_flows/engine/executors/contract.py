@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jupyter_flows.engine.interrupting import attend
 from jupyter_flows.engine.ladder import climb
@@ -61,6 +61,10 @@ class Executor(ABC):
         KILL: "it is interrupted by force",
     }
     """What the log says of a rung."""
+
+    def names(self, names: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is to be seen of the names of a cell while it runs, and after."""
+        return names
 
     def interrupt(self, life: Life) -> None:
         """Let the worker know that something is asked of the run or one of its tasks.

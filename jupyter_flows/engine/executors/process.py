@@ -18,7 +18,7 @@ and its parent, elsewhere such a process may escape. There are none on Windows.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,28 @@ from jupyter_flows.errors import NoSuchWorker, NotPortable
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.processes.link import Attempt, Bell
+
+
+class _Names(Mapping[str, Any]):
+    """The names of a cell that runs in a process: live while it does, then those that came back."""
+
+    def __init__(self, executor: ProcessExecutor, names: Mapping[str, Any]) -> None:
+        self._executor = executor
+        self._names = names
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._executor.peek(name)
+        except KeyError:
+            raise
+        except LookupError:
+            return self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class ProcessExecutor(Executor):
@@ -81,16 +103,23 @@ class ProcessExecutor(Executor):
 
         EngineThread(f"flow {run.name}", work, context=copy_context()).start()
 
+    def names(self, names: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the names of the process while it runs, each asked for when it is looked up."""
+        return _Names(self, names)
+
     def peek(self, name: str) -> Any:
         """Return a copy of a variable that the process has now. Any thread but the run's.
 
         Raises:
+            LookupError: no process runs.
             KeyError: it has none of this name.
+            NotPortable: it cannot be pickled.
             TimeoutError: it does not answer.
         """
-        if self._attempt is None:
-            raise KeyError(name)
-        return self._attempt.names.peek(name)
+        attempt = self._attempt
+        if attempt is None or attempt.is_over:
+            raise LookupError("No process runs.")
+        return attempt.names.peek(name)
 
     def interrupt(self, life: Life) -> None:
         """Let the run's thread look at what is asked."""

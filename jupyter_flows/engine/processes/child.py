@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import importlib
 import logging
 import math
 import os
@@ -72,7 +71,6 @@ class Order:
     environ: dict[str, str]
     path: list[str]
     levels: dict[str, int]  # of loggers
-    prepare: tuple[str, ...]  # functions to call first, as ``module:name``
 
 
 def main(end: socket.socket, out: int, err: int, clock: SharedClock) -> NoReturn:
@@ -158,9 +156,6 @@ class _Child:
         faulthandler.enable(sys.stderr, all_threads=False)
         ports.history = _Relay(self._channel, order.run_id)
         asking.can_ask = lambda run, kind: order.refusals.get(kind)
-        for place in order.prepare:
-            module, _, function = place.partition(":")
-            getattr(importlib.import_module(module), function)()
 
     def _read(self) -> None:
         try:
@@ -182,7 +177,7 @@ class _Child:
             run.answer(*details)
         elif what == "peek":
             number, name = details
-            self._channel.send("peeked", number, _peek(name))
+            self._channel.send("peeked", number, *_peek(name))
 
     def _show(self) -> None:
         """Send bars and unfinished lines, if they have changed."""
@@ -243,6 +238,10 @@ class ChildRun(FlowRun):
     def pause(self) -> None:
         """Ask the kernel, which has the whole process suspended."""
         self._channel.send("pause")
+
+    def tell(self, data: bytes) -> None:
+        """Tell what sent the body here something, before it ends."""
+        self._channel.send("told", data)
 
     def ask(self, waiting: Waiting) -> Question:
         """Ask a person, by way of the kernel."""
@@ -357,9 +356,10 @@ def _body(order: Order) -> Callable[[], Any]:
     return async_body if order.is_async else body
 
 
-def _peek(name: str) -> bytes | None:
+def _peek(name: str) -> tuple[bytes | None, str]:
+    """Return a variable pickled; or None, and why not."""
     names = vars(sys.modules["__main__"])
-    return _pickled(names[name])[0] if name in names else None
+    return _pickled(names[name]) if name in names else (None, "")
 
 
 def _pickled(value: Any) -> tuple[bytes | None, str]:

@@ -36,7 +36,7 @@ from typing import Any
 
 import cloudpickle
 
-from jupyter_flows.engine import asking
+from jupyter_flows.engine import asking, ending, ports
 from jupyter_flows.engine.life import INTERRUPT, KILL
 from jupyter_flows.engine.logs import LineWriter
 from jupyter_flows.engine.processes import supervisor as program
@@ -46,7 +46,7 @@ from jupyter_flows.engine.processes.pickling import Portable
 from jupyter_flows.engine.processes.wire import Channel
 from jupyter_flows.engine.runs import STDOUT, FlowRun, Question
 from jupyter_flows.engine.texts import RemoteTraceback, plain_text
-from jupyter_flows.errors import CrashedRun, FailedRun, NotActive
+from jupyter_flows.errors import CrashedRun, FailedRun, NotActive, NotPortable
 from jupyter_flows.records import TaskRecord
 from jupyter_flows.states import Cancelled, Crashed, State, StateType
 
@@ -59,12 +59,6 @@ _PROGRAM = (
     "main(control, kernel, prepare)"
 )
 
-prepare: list[str] = []
-"""Functions, as ``module:name``, that make ready what runs need: by the kernel extension."""
-
-prepare_run: list[str] = []
-"""The same, called in each child, in the run's directory and environment."""
-
 
 # -- the supervisor -------------------------------------------------------------------------
 
@@ -75,7 +69,7 @@ class Supervisor:
     def __init__(self) -> None:
         self.kernel = os.getpid()
         ours, theirs = socket.socketpair()
-        arguments = json.dumps([sys.path, theirs.fileno(), self.kernel, prepare])
+        arguments = json.dumps([sys.path, theirs.fileno(), self.kernel, ports.process_preparations])
         with tempfile.TemporaryFile() as errors, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, arguments],
@@ -151,6 +145,8 @@ def supervisor() -> Supervisor:
     with _starting:
         if _supervisor is None or not _supervisor.serves:
             _supervisor = Supervisor()
+            if close not in ending.at_last:
+                ending.at_last.append(close)
         return _supervisor
 
 
@@ -207,14 +203,15 @@ class Names:
         self._bell = bell
         self._number = 0
         self.wanted: list[tuple[int, str]] = []
-        self._answers: dict[int, bytes | None] = {}
+        self._answers: dict[int, tuple[bytes | None, str]] = {}
         self._arrived = threading.Condition()
 
     def peek(self, name: str) -> Any:
         """Return a copy of a variable.
 
         Raises:
-            KeyError: there is none, or it cannot be pickled.
+            KeyError: there is none.
+            NotPortable: it cannot be pickled.
             TimeoutError: the process does not answer.
         """
         with self._arrived:
@@ -226,15 +223,17 @@ class Names:
                 raise TimeoutError(
                     f"The process does not tell {name!r}: it is suspended, or C code holds it up."
                 )
-            data = self._answers.pop(number)
+            data, why = self._answers.pop(number)
+        if data is None and why:
+            raise NotPortable(f"The variable {name!r} stays in its process: {why}")
         if data is None:
             raise KeyError(name)
         return cloudpickle.loads(data)
 
-    def arrived(self, number: int, data: bytes | None) -> None:
+    def arrived(self, number: int, data: bytes | None, why: str) -> None:
         """Take an answer."""
         with self._arrived:
-            self._answers[number] = data
+            self._answers[number] = (data, why)
             self._arrived.notify_all()
 
 
@@ -263,10 +262,18 @@ class Attempt:
         self._bars, self._live = BarImages(), LiveImage()
         self.names = Names(bell)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the process does not answer any more."""
+        return self._ended is not None or self._code is not None
+
     def run(self) -> State:
         """Run the body in a process, and return the state that it led to once all is gone."""
-        self._supervisor = supervisor()
-        self._pid, descriptors = self._supervisor.spawn()
+        try:
+            self._supervisor = supervisor()
+            self._pid, descriptors = self._supervisor.spawn()
+        except OSError as error:
+            return Crashed(f"Its process could not be started: {error}", data=error)
         self._channel = Channel(socket.socket(fileno=descriptors[0]))
         self._watch = descriptors[3]
         self._pipes = {
@@ -311,7 +318,6 @@ class Attempt:
                 for each in loggers
                 if isinstance(each, logging.Logger) and each.level
             },
-            prepare=tuple(prepare_run),
         )
 
     # -- what is asked ------------------------------------------------------------------
@@ -443,11 +449,20 @@ class Attempt:
                     run.pause()
                 except NotActive:
                     pass
+            case "told":
+                self._hear_body(details[0])
             case "peeked":
                 self.names.arrived(*details)
             case "ended":
                 self._ended = tuple(details)
                 self._deadline = monotonic() + _END_SECONDS
+
+    def _hear_body(self, data: bytes) -> None:
+        try:
+            self._portable.hear(data)
+        except Exception as error:
+            text = f"What its process sent back cannot be read here: {plain_text(error)}"
+            self._run.log.add(logging.WARNING, "flow", text)
 
     def _show_task(self, record: TaskRecord) -> None:
         run = self._run
@@ -492,7 +507,7 @@ class Attempt:
     def _state(self) -> State:
         run = self._run
         if self._ended is None:
-            if self._killed and run.cancel_reason is not None:
+            if (self._killed or self._lost) and run.cancel_reason is not None:
                 run.note_delivery()
                 return Cancelled("Its process was killed.")
             text = self._how_it_ended()

@@ -33,6 +33,9 @@ class Portable(Protocol):
             NotPortable: something of it cannot be pickled; it is named.
         """
 
+    def hear(self, data: bytes) -> None:
+        """Take what it tells on the way (`ChildRun.tell`)."""
+
     def accept(self, value: Any) -> Any:
         """Take what the function returned there; return the run's result."""
 
@@ -61,6 +64,9 @@ class Call:
         """
         named = {f"The parameter {name!r}": value for name, value in self._names.items()}
         return dumps(self._call, {**named, "The flow's function": self._call[0]})
+
+    def hear(self, data: bytes) -> None:
+        """It tells nothing."""
 
     def accept(self, value: Any) -> Any:
         """Return it as it is."""
