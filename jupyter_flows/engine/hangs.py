@@ -28,16 +28,16 @@ from jupyter_flows.engine.safe_lines import cleanup_offsets
 from jupyter_flows.engine.stacks import entries
 
 LOCK = (
-    "It waits for a lock. Write, so that it can be stopped: "
-    "`while not lock.acquire(timeout=1): checkpoint()`"
+    "It waits for a lock. Written as "
+    "`while not lock.acquire(timeout=1): checkpoint()`, it can be stopped."
 )
 CONDITION = (
-    "It waits for a condition. Write, so that it can be stopped: "
-    "`while not condition.wait(timeout=1): checkpoint()`"
+    "It waits for a condition. Written as "
+    "`while not condition.wait(timeout=1): checkpoint()`, it can be stopped."
 )
 EVENT = (
-    "It waits for an event. Write, so that it can be stopped: "
-    "`while not event.wait(timeout=1): checkpoint()`"
+    "It waits for an event. Written as "
+    "`while not event.wait(timeout=1): checkpoint()`, it can be stopped."
 )
 GET = (
     "It waits for something in a queue. To be stopped, call `queue.get(timeout=1)` in a loop, "

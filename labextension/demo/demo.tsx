@@ -82,7 +82,7 @@ const held = {
     text: "self.lock.acquire()",
     own: true,
   },
-  hint: "It waits for a lock. Write, so that it can be stopped: `while not lock.acquire(timeout=1): checkpoint()`",
+  hint: "It waits for a lock. Written as `while not lock.acquire(timeout=1): checkpoint()`, it can be stopped.",
 };
 
 function stopping(changes: Partial<Stopping>): Stopping {

@@ -122,6 +122,7 @@ class NotebookPage:
         """Change the colours, and wait until they have changed."""
         self.command("apputils:change-theme", theme=name)
         self.page.locator(f'body[data-jp-theme-name="{name}"]').wait_for(state="attached")
+        self.page.locator("#jupyterlab-splash").wait_for(state="hidden")
 
     def view(self, index: int) -> RunView:
         """Return the view of the run in the output of a cell."""

@@ -127,7 +127,7 @@ def bring_about(page: NotebookPage) -> dict[str, RunView]:
     views["paused"].expect_state("PAUSED")
     views["cancelling"].click("Cancel")
     views["cancelling"].expect_state("CANCELLING")
-    expect(views["cancelling"].root).to_contain_text("Waiting for its code to stop")
+    expect(views["cancelling"].root).to_contain_text("Held at Cell In[")
     views["failed"].expect_state("FAILED")
     views["completed"].expect_state("COMPLETED")
     views["waiting"].expect_state("SCHEDULED")

@@ -156,8 +156,7 @@ function tabsOf(model: RunModel, locating: boolean): Tab[] {
     tabs.push({ id: "output", label: "Output", count: run.output_count });
   }
   tabs.push({ id: "details", label: "Details" });
-  const held = model.locatable && (run?.stopping?.rung ?? "asked") !== "asked";
-  if (held || (locating && (model.locatable || model.where.at !== null))) {
+  if (locating && (model.locatable || model.where.at !== null)) {
     tabs.push({ id: "where", label: "Where is it?" });
   }
   return tabs;

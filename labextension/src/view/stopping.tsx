@@ -10,7 +10,7 @@ import { countdown } from "../timing";
 import { useLasting, useTicks } from "./hooks";
 import { Place, Prose } from "./where";
 
-const PATIENCE_SECONDS = 1;
+const PATIENCE_SECONDS = 1.5; // longer than it takes to see what holds a run that is interrupted
 
 /** "Interrupt in 0.6 s": in the header. */
 export function Countdown({ model, stopping }: { model: RunModel; stopping: Stopping }) {
@@ -28,15 +28,15 @@ export function StoppingBar({ model, onWhere }: { model: RunModel; onWhere: () =
   const killed = useLasting(known?.rung === "killed", 1000);
   useTicks(stopping && model.active && stuck === null);
   if (!run || !stopping || model.ended) return null;
-  const seconds = Math.floor(model.now() - since);
+  const seconds = model.now() - since;
   if (stuck === null && !killed && (!model.active || seconds < PATIENCE_SECONDS)) return null;
   return (
     <div class="jf-waiting jf-stopping">
       <div class="jf-held">
         {stuck === null ? (
           <p>
-            Its code has not stopped yet
-            {model.active && `, ${formatDuration(seconds)} after the ask`}.
+            {model.active && `Asked to stop ${formatDuration(Math.floor(seconds))} ago. `}Its code
+            goes on.
           </p>
         ) : (
           <>
@@ -47,14 +47,14 @@ export function StoppingBar({ model, onWhere }: { model: RunModel; onWhere: () =
           </>
         )}
         {known?.hint && (
-          <p class="jf-dim">
+          <p>
             <Prose text={known.hint} />
           </p>
         )}
         {killed && model.active && (
           <p class="jf-dim">
-            It was killed and has not stopped. Abandon gives it up: the run ends as cancelled, and
-            what its code still does is dropped.
+            Killed, and it still has not stopped. Abandon gives it up: the run ends as cancelled,
+            and what its code still does is dropped.
           </p>
         )}
       </div>

@@ -59,7 +59,9 @@ export function WhereTools({ model }: { model: RunModel }) {
 }
 
 function OneStack({ stack }: { stack: Stack }) {
-  const { name, kind, doing, frames, hint } = stack;
+  const { name, kind, doing, hint } = stack;
+  const frames = stack.frames.toReversed();
+  const here = frames.findIndex((frame) => frame.own); // where its author looks first
   return (
     <section class="jf-stack" aria-label={`${kind} ${name}`}>
       <p class="jf-stack-head">
@@ -75,8 +77,11 @@ function OneStack({ stack }: { stack: Stack }) {
         <p class="jf-dim">Not in code of its own just now.</p>
       ) : (
         <ol class="jf-frames" aria-label="Its calls, the latest first">
-          {frames.toReversed().map((frame, index) => (
-            <li key={index} class={frame.own ? "jf-call jf-own" : "jf-call"}>
+          {frames.map((frame, index) => (
+            <li
+              key={index}
+              class={`jf-call ${frame.own ? "jf-own" : ""} ${index === here ? "jf-here" : ""}`}
+            >
               <Place frame={frame} />
               {frame.text && <code class="jf-source-line">{frame.text}</code>}
             </li>
