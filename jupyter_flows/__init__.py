@@ -35,6 +35,7 @@ from jupyter_flows.flows import Flow, flow
 from jupyter_flows.futures import Future, as_completed, wait
 from jupyter_flows.states import State, StateType
 from jupyter_flows.tasks import Task, task, unmapped
+from jupyter_flows.timeouts import timeout, timeout_async
 
 __version__ = "0.1.0"
 
@@ -96,6 +97,8 @@ __all__ = [
     "runs",
     "shield",
     "task",
+    "timeout",
+    "timeout_async",
     "unmapped",
     "wait",
 ]

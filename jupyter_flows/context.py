@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from time import time
 from typing import Any, TypeVar
 
@@ -59,7 +60,8 @@ class RunContext:
     @property
     def task_run(self) -> TaskRun | None:
         """The task run, if it is one's code that is being run."""
-        return self._life if isinstance(self._life, TaskRun) else None
+        life = self._life.listed
+        return life if isinstance(life, TaskRun) else None
 
     def cancel(self) -> None:
         """Ask the flow run to stop."""
@@ -73,12 +75,34 @@ class RunContext:
         """Let a cancel or a pause take hold here."""
         checkpoints.checkpoint()
 
+    def refresh_timeout(self, increment_by: float | timedelta | None = None) -> None:
+        """Give the attempt more time before its timeout. Harmless without one.
+
+        Args:
+            increment_by: how much more, in seconds or as a `timedelta`, as in Hatchet;
+                None, the default, lets it have all of its time anew.
+        """
+        seconds = _seconds(increment_by)
+        life: Life | None = self._life
+        while life is not None and life.timeout is None:
+            life = life.caller
+        if life is not None and life.timeout is not None:
+            life.timeout.refresh(seconds)
+
     def log(self, message: object) -> None:
         """Write a line into the run's log."""
         get_run_logger().info("%s", message)
 
     def __repr__(self) -> str:
         return f"<RunContext of {self._life!r}>"
+
+
+def _seconds(value: float | timedelta | None) -> float | None:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if value is not None and not isinstance(value, int | float):
+        raise TypeError(f"increment_by must be seconds or a timedelta, not {value!r}.")
+    return value
 
 
 def current_run() -> RunContext:
@@ -118,7 +142,7 @@ def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
         NotInARun: no run's code is being run.
     """
     owner = _owner("get_run_logger()")
-    is_task = isinstance(owner, TaskRun)
+    is_task = isinstance(owner.listed, TaskRun)
     logger = logging.getLogger(f"jupyter_flows.{'task' if is_task else 'flow'}_runs")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)  # as in Prefect

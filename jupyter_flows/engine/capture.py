@@ -262,7 +262,7 @@ def _log(owner: Any, level: int, source: str, record: logging.LogRecord) -> None
         message = f"{record.msg!r} cannot be formatted: {error}"
     if record.exc_info:
         message = f"{message}\n{_formatter.formatException(record.exc_info)}"
-    if owner.flow_run is not owner:
+    if owner.flow_run is not owner.listed:
         source = f"{owner.name} · {source}"
     for line in message.split("\n"):
         owner.flow_run.log.add(level, source, line)

@@ -111,7 +111,7 @@ def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
     """Raise the cancel that is asked of `owner`, if this is a place for it."""
     if owner.cancel_reason is None or in_shield():
         return
-    if (owner.delivered or not forced) and not _is_safe(owner, frame, lives=_reach(owner)):
+    if (owner.delivered or not forced) and not is_place_to_stop(owner, frame):
         return
     if owner.root is not None and owner.root.loop is running_loop():
         if owner.root.task is asyncio.current_task():
@@ -122,25 +122,35 @@ def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
     raise RunCancellation(owner.id, owner.cancel_reason or "user")
 
 
-def _reach(owner: Life) -> int:
-    """Count how many lives, from `owner` outwards, a cancel will pass through."""
-    depth = reach = 0
+def _reach(owner: Life) -> tuple[int, FrameType | None]:
+    """Return how far a cancel will pass, from `owner` outwards.
+
+    Returns:
+        The number of bodies entered that are to be stopped, and the frame in which
+        the last begins, if none was entered for that.
+    """
+    depth = 0
+    reach: tuple[int, FrameType | None] = 0, None
     life: Life | None = owner
     while life is not None:
-        depth += 1
+        if life.frame is None:
+            depth += 1
         if life.cancel_reason is not None:
-            reach = depth
+            reach = (depth, None) if life.frame is None else (depth + 1, life.frame)
         life = life.caller
     return reach
 
 
-def is_place_to_stop(owner: Life, frame: FrameType) -> bool:
+def is_place_to_stop(owner: Life, frame: FrameType | None) -> bool:
     """Whether the cancel that is asked of `owner` would cost no cleanup in this stack."""
-    return _is_safe(owner, frame, lives=_reach(owner))
+    lives, until = _reach(owner)
+    return _is_safe(owner, frame, lives=lives, until=until)
 
 
-def _is_safe(owner: Life, frame: FrameType | None, *, lives: int) -> bool:
-    return is_safe(frame, entries, lives, bottoms=bottoms, packages=owner.past_grace)
+def _is_safe(
+    owner: Life, frame: FrameType | None, *, lives: int, until: FrameType | None = None
+) -> bool:
+    return is_safe(frame, entries, lives, bottoms=bottoms, packages=owner.past_grace, until=until)
 
 
 def sleep(seconds: float) -> None:

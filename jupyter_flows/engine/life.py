@@ -42,10 +42,13 @@ from jupyter_flows.states import (
 )
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from jupyter_flows.engine.ladder import Ladder
     from jupyter_flows.engine.logs import LineWriter
     from jupyter_flows.engine.loops import Root
     from jupyter_flows.engine.runs import FlowRun
+    from jupyter_flows.engine.timeouts import Timeout
 
 ASK, INTERRUPT, KILL = 0, 1, 2  # the rungs of the ladder, see there
 
@@ -87,11 +90,15 @@ class Life:
         "states",
         "stopping",
         "thread",
+        "timeout",
     )
 
     flow_run: FlowRun
     parent: Life | None
     """Whose code started it, if that was a run's: a cancel of that one reaches it."""
+
+    frame: FrameType | None = None
+    """The frame that its code begins in, if no function of the engine enters it."""
 
     def __init__(self, name: str, state: State, lock: Lock) -> None:
         self.name = name
@@ -112,6 +119,7 @@ class Life:
         self.ladder: Ladder | None = None
         self.stopping: Stopping | None = None  # the same for records
         self.grace: float | None = None  # seconds to the next rung, if the ask said so
+        self.timeout: Timeout | None = None  # of its attempt
         self.injected = False  # an exception may be on its way into its thread
         self.active: set[Life] = set()  # task runs and subflows that have not ended
         self._lock = lock
@@ -123,6 +131,11 @@ class Life:
     def id(self) -> str:
         """Its id, as text."""
         raise NotImplementedError
+
+    @property
+    def listed(self) -> Life:
+        """The flow run or task run that people see: itself, or what it is a part of."""
+        return self
 
     @property
     def retries(self) -> int:

@@ -22,7 +22,7 @@ from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.stacks import entry
-from jupyter_flows.engine.timers import Alarm, ring
+from jupyter_flows.engine.timeouts import start_timeout
 from jupyter_flows.states import State, StateType
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run_sync(life: Life, plan: Plan) -> None:
     enter = enter_flow if life is life.flow_run else enter_task
     try:
         while True:
-            timeout = _start_timeout(life, plan)
+            timeout = start_timeout(life, plan.timeout_seconds)
             try:
                 if life.pending:
                     checkpoints.heed(life, forced=False)
@@ -82,7 +82,7 @@ def run_sync(life: Life, plan: Plan) -> None:
                 state = state_of_error(life, error)
             finally:
                 if timeout is not None:
-                    timeout.cancel()
+                    timeout.end()
             tasks = _leave_body(life, state)
             if tasks is not None and tasks.join():
                 life.note_delivery()
@@ -110,7 +110,7 @@ async def run_async(life: Life, plan: Plan) -> None:
     life.root = root = Root(life)
     try:
         while True:
-            timeout = _start_timeout(life, plan)
+            timeout = start_timeout(life, plan.timeout_seconds)
             try:
                 with root:
                     if life.pending:
@@ -125,7 +125,7 @@ async def run_async(life: Life, plan: Plan) -> None:
                 state = state_of_error(life, error)
             finally:
                 if timeout is not None:
-                    timeout.cancel()
+                    timeout.end()
             root.settle()
             tasks = _leave_body(life, state)
             if tasks is not None and await tasks.join_async():
@@ -214,42 +214,6 @@ def reraise(life: Life) -> Any:
             raise asyncio.CancelledError(caller.cancel_reason)
         checkpoints.raise_if_due(caller, sys._getframe(1), forced=False)
     return state.result()
-
-
-class _Timeout:
-    """Cancels an attempt that takes too long on its run's clock, and never a later one."""
-
-    __slots__ = ("_alarm", "_deadline", "_life", "_lock", "_over")
-
-    def __init__(self, life: Life, seconds: float) -> None:
-        self._life = life
-        self._lock = allocate_lock()
-        self._over = False
-        self._deadline = life.flow_run.clock() + seconds
-        self._alarm: Alarm = ring(seconds, self._look)
-
-    def _look(self) -> None:
-        with self._lock:
-            left = self._deadline - self._life.flow_run.clock()
-            if self._over:
-                return
-            if left <= 0:
-                self._life.ask_cancel("timeout")
-            else:  # the run was paused meanwhile
-                self._alarm = ring(max(left, _LEAST_WAIT), self._look)
-
-    def cancel(self) -> None:
-        """The attempt is over."""
-        with self._lock:
-            self._over = True
-        self._alarm.cancel()
-
-
-_LEAST_WAIT = 0.05  # seconds between two looks at a clock that may stand still
-
-
-def _start_timeout(life: Life, plan: Plan) -> _Timeout | None:
-    return None if plan.timeout_seconds is None else _Timeout(life, plan.timeout_seconds)
 
 
 @entry

@@ -67,6 +67,7 @@ def is_safe(
     *,
     bottoms: Container[CodeType] = (),
     packages: bool = True,
+    until: FrameType | None = None,
 ) -> bool:
     """Return whether raising in `frame`'s stack would skip no cleanup.
 
@@ -77,6 +78,7 @@ def is_safe(
             beyond the last are not looked at.
         bottoms: the code objects of functions below which no frame is the user's.
         packages: whether the topmost frame may be one of an installed package.
+        until: the last frame to be looked at, if the last body has none of `entries`.
     """
     top = True
     while frame is not None:
@@ -96,6 +98,8 @@ def is_safe(
                 return False
             if frame.f_lasti in unsafe_offsets(code):
                 return False
+        if frame is until:
+            return True
         frame = frame.f_back
     return True
 

@@ -136,7 +136,7 @@ def _task_record(
     state = life.state
     return TaskRecord(
         number,
-        parent.number if isinstance(parent, TaskRun) else None,
+        parent.listed.number if isinstance(parent.listed, TaskRun) else None,
         life.name,
         subflow,
         state.type,

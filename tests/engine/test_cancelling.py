@@ -251,10 +251,10 @@ def test_a_cleanup_that_awaits_is_left_to_end(until):
     assert [line.message for line in run.logs] == ["whole"]
 
 
-def test_a_cleanup_that_awaits_for_ever_is_cancelled_after_the_grace(until):
-    """An async cleanup that does not end within `cancel_grace_seconds` gets the cancel."""
+def test_a_cleanup_that_awaits_for_ever_is_cancelled_by_a_kill(until):
+    """An async cleanup that does not end within `kill_grace_seconds` gets the cancel."""
 
-    @flow(cancel_grace_seconds=0.05)
+    @flow(cancel_grace_seconds=0.02, kill_grace_seconds=0.05)
     async def body():
         try:
             await asyncio.sleep(0)
