@@ -114,9 +114,9 @@ class _AsyncTimeout:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         try:
-            return await self._timeout.__aexit__(kind, error, trace)
+            await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
             if not self._timeout.expired():
                 raise

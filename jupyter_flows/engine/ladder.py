@@ -92,7 +92,7 @@ class Ladder:
             self.rung = rung
         late = time() - due if due is not None else 0.0
         before, told = position(life), life.stopping
-        self._note(told and told.stuck, told and told.hint)
+        self._note(told.stuck if told else None, told.hint if told else None)
         self._log()
         for each in lives_of(life.flow_run) if life is life.flow_run else [life]:
             each.rung = max(each.rung, rung)
@@ -158,6 +158,13 @@ def climb(life: Life) -> None:
     if before is not None:
         before.end()
     ladder.begin()
+
+
+def hurry(life: Life) -> None:
+    """Interrupt a life now. Harmless when it was not asked to stop."""
+    climb(life)
+    if life.ladder is not None:
+        life.ladder.take(INTERRUPT)
 
 
 def kill(life: Life) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from _thread import allocate_lock
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
