@@ -34,10 +34,9 @@ from time import monotonic
 from typing import IO, Any, Protocol, TextIO
 from uuid import uuid4
 
-from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine import checkpoints, ending
 from jupyter_flows.engine.current import called_from_async, current
-from jupyter_flows.engine.interrupting import KILL
-from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.life import KILL, Life
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runs import STDERR, STDOUT, FlowRun
 from jupyter_flows.engine.shielding import in_shield, shield
@@ -159,7 +158,10 @@ async def _stop_async(process: _Process, owner: Life | None) -> None:
         if stopped.is_set():
             tell()
 
-    EngineThread(f"{process.name} is stopped", stop, context=Context()).start()
+    try:
+        EngineThread(f"{process.name} is stopped", stop, context=Context()).start()
+    except RuntimeError:  # Python ends, and starts no thread any more
+        stop()
     while not stopped.is_set():
         try:
             await _come(on_stop)
@@ -350,6 +352,7 @@ class _Process:
             start_new_session=True,
         )
         self.descendants = Descendants(process.pid, mark)
+        _running.add(self)
         return process
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
@@ -367,6 +370,7 @@ class _Process:
         for thread in others:
             thread.join()
         _wait_unreaped(process)
+        _running.discard(self)
         with self._lock:
             self.ended = True
             told = list(self._on_end)
@@ -410,6 +414,7 @@ class _Process:
             self.descendants.kill()
             raise
         finally:
+            _running.discard(self)
             self._process.poll()
             self._reader.join(READ_SECONDS)
 
@@ -426,6 +431,19 @@ class _Process:
         if check and returncode:
             raise CommandFailed(returncode, arguments, out, err)
         return subprocess.CompletedProcess(arguments, returncode, out, err)
+
+
+_running: set[_Process] = set()
+
+
+def _kill_all() -> None:
+    """End the commands that still run: this process ends, and none is to outlive it."""
+    for process in list(_running):
+        process.hurry()
+        process.descendants.kill()
+
+
+ending.at_last.append(_kill_all)
 
 
 def _wait_unreaped(process: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from jupyter_flows.engine import capture, checkpoints, registry
+from jupyter_flows.engine import capture, checkpoints, ending, registry
 from jupyter_flows.engine.console import echo_for
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import (
@@ -171,6 +171,8 @@ class Flow(Generic[P, R]):
                 is COMPLETED; what it raises makes the run FAILED.
             portable: makes the body for another process; by default the call as it is.
         """
+        if not run.executor.in_callers_thread:
+            ending.prepare()
         try:
             run.executor.launch(run, self._plan(run, arguments, on_completed, portable))
         except BaseException as error:

@@ -23,6 +23,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     console        a foreground run's log on stderr
     loops          an event loop that can be parked
     outcomes       from what code returned or raised to a state
+    ending         what becomes of runs when the process ends
     runner         attempts, from the first to the last
     executors/     where a run runs: one file a kind, one contract
 """

@@ -43,6 +43,9 @@ def loop_of(owner: Life) -> asyncio.AbstractEventLoop | None:
     return None
 
 
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
+
 def called_from_async(owner: Life | None, frame: FrameType) -> bool:
     """Whether the caller of a function that serves sync and async code is going to await it.
 
@@ -50,6 +53,8 @@ def called_from_async(owner: Life | None, frame: FrameType) -> bool:
         owner: whose code is being run, if that is a run's.
         frame: the caller's.
     """
+    while frame.f_code.co_name in _COMPREHENSIONS and frame.f_back is not None:
+        frame = frame.f_back
     if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return True
     return owner is not None and loop_of(owner) is not None

@@ -6,7 +6,7 @@ Guarantees:
   longer than a heap operation.
 - Callbacks run on the timer's thread, one after another, outside its lock; they
   must neither block nor raise.
-- The thread starts with the first alarm and is a daemon: alarms do not keep a
+- The thread starts with the first alarm, if not before, and is a daemon: alarms do not keep a
   process alive.
 """
 
@@ -44,11 +44,18 @@ class _Timer:
     def add(self, alarm: Alarm) -> None:
         with self._changed:
             heapq.heappush(self._heap, (alarm.when, next(self._order), alarm))
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = EngineThread("jupyter_flows timer", self._run, context=Context())
-                self._thread.start()
-            elif self._heap[0][2] is alarm:
+            self._start()
+            if self._heap[0][2] is alarm:
                 self._changed.notify()
+
+    def start(self) -> None:
+        with self._changed:
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = EngineThread("jupyter_flows timer", self._run, context=Context())
+            self._thread.start()
 
     def _run(self) -> None:
         while True:
@@ -66,6 +73,11 @@ class _Timer:
 
 
 _timer = _Timer()
+
+
+def start() -> None:
+    """Start the thread now, where it may be too late when the first alarm is set."""
+    _timer.start()
 
 
 def ring(seconds: float, callback: Callable[[], None]) -> Alarm:

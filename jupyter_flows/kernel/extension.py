@@ -13,7 +13,6 @@ import atexit
 import os
 import platform
 import sys
-from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +20,7 @@ import psutil
 from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_flows.config import FlowsConfig
-from jupyter_flows.engine import capture, ports, registry
+from jupyter_flows.engine import capture, ending, ports
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.engine.runs import FlowRun
@@ -117,7 +116,6 @@ class Extension:
 
 
 _loaded: Extension | None = None
-_stop_by: float | None = None  # once the kernel ends: until when it waits for its runs
 
 
 def load(shell: InteractiveShell) -> None:
@@ -138,21 +136,9 @@ def unload(shell: InteractiveShell) -> None:
 
 def shut_down() -> None:
     """Cancel the active runs, give their cleanups time, and keep what they did."""
-    stop_runs()
+    ending.stop_runs(SHUTDOWN_SECONDS)
     for writer in _writers.values():
         writer.close(SHUTDOWN_SECONDS)
-
-
-def stop_runs() -> None:
-    """Cancel the active runs and wait for their cleanups, as long as there is time."""
-    global _stop_by
-    if _stop_by is None:
-        _stop_by = monotonic() + SHUTDOWN_SECONDS
-    runs = registry.active()
-    for run in runs:
-        run.cancel(reason="shutdown")
-    for run in runs:
-        run.wait(max(_stop_by - monotonic(), 0.0))
 
 
 def _wrap_shutdown(kernel: Any) -> None:
@@ -162,7 +148,7 @@ def _wrap_shutdown(kernel: Any) -> None:
         return
 
     def stop_then_shut_down(*request: Any) -> Any:
-        stop_runs()
+        ending.stop_runs(SHUTDOWN_SECONDS)
         return shutdown(*request)
 
     setattr(stop_then_shut_down, _WRAPPED, True)
