@@ -46,6 +46,7 @@ MAX_PUSHED_CHARACTERS = 20_000  # in one push, for all that is watched: under 0.
 MAX_LINE_CHARACTERS = 20_000  # a longer line is cut in replies and pushes, and says so
 MAX_TASKS = 1_000  # tasks in one reply
 MAX_OUTPUTS = 50  # rich outputs in one reply
+MAX_STACKS = 100  # stacks in one reply
 WATCH_SECONDS = 60.0  # how long a watch lasts unless renewed
 
 Check = Callable[[Any], str | None]
@@ -180,7 +181,10 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """Ask where a run's code is, as ``stacks``: one for each thread, coroutine and process."""
+    """Ask where a run's code is, as ``stacks``: one for each thread, coroutine and process.
+
+    ``count`` says how many there are, if more than travel.
+    """
 
     run: str = field(metadata={"check": _ID})
 

@@ -115,6 +115,15 @@ class Stack:
     frames: tuple[Frame, ...]  # the outermost first; the engine's own left out
     hint: str | None = None  # for well-known ways to hang: what to write instead
 
+    def __str__(self) -> str:
+        lines = [f"{self.name} ({self.kind}, {self.doing})"]
+        for frame in self.frames:
+            place = f"{frame.file}, line {frame.line}, in " if frame.file else ""
+            lines.append(f"  {place}{frame.function}")
+            lines += [f"    {frame.text}"] if frame.text else []
+        lines += [f"  {self.hint}"] if self.hint else []
+        return "\n".join(lines)
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain dicts, lists, texts and numbers."""
         return asdict(self)

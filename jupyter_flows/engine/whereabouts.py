@@ -7,8 +7,8 @@ Rules:
 - A task of an event loop is shown through its awaits: by its coroutine while it is
   suspended, by its thread's frames while it runs.
 - Nothing is stopped for it, so what is shown may be out of date when it is read. Any
-  thread may ask; `stacks` looks at a thread that seems to be in C again, for a few
-  milliseconds, and `what_holds` never waits.
+  thread may ask; `stacks` looks at threads that may be in C again, for a dozen
+  milliseconds at most, and `what_holds` never waits.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from __future__ import annotations
 import asyncio
 import linecache
 import re
+import sys
 import threading
 from collections.abc import Iterable
 from contextvars import Context
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +120,14 @@ def _hint(frames: Frames, life: Life | None) -> str | None:
 # -- all stacks of a run ----------------------------------------------------------------
 
 
-def stacks(run: FlowRun) -> list[Stack]:
+class Stacks(list[Stack]):
+    """Stacks, which a notebook or terminal shows as text."""
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(str, self)) or "None of its code runs."
+
+
+def stacks(run: FlowRun) -> Stacks:
     """Return the stacks of the threads and coroutines that a run's code is in.
 
     Those of its tasks, its subflows and the threads that its code has started are
@@ -139,6 +148,7 @@ def stacks(run: FlowRun) -> list[Stack]:
         if run.state_is_final():
             threads.setdefault(ident, [run])
     found = [_of_thread(ident, of) for ident, of in threads.items()]
+    found = _with_calls_of_c(found, list(threads))
     found += [_of_task(task, of[0].thread, of, of) for task, of in tasks.items()]
     roots = [(life.root.loop, life) for life in lives if life.root is not None]
     for loop, life in dict(reversed(roots)).items():
@@ -149,7 +159,7 @@ def stacks(run: FlowRun) -> list[Stack]:
     for thread in [reference() for reference in helpers.keyrefs()]:
         if thread is not None and thread.is_alive() and helpers.get(thread) in runs:
             found.append(_of_helper(thread, helpers[thread]))
-    return found
+    return Stacks(found)
 
 
 def _belongs(task: asyncio.Task[Any], lives: list[Life]) -> bool:
@@ -164,16 +174,13 @@ def _of_thread(ident: int, lives: list[Life]) -> Stack:
     run = lives[0].flow_run
     frames = _within_run(stack_of(ident))
     in_engine = not frames or is_engine_module(frames[0].f_globals.get("__name__"))
-    hint = _hint(frames, lives[-1])
     waits = (in_engine and ident in run.book.parked) or hangs.wait_on(frames) is not None
-    if hint is None and not in_engine and _does_not_move(ident, frames[0]):
-        hint = hangs.c_call_on(frames[0])
     return Stack(
         name=" › ".join(life.name for life in lives),
         kind="thread",
         doing=_doing(lives, in_engine and ident in run.book.parked, waits),
         frames=_described(frames),
-        hint=hint,
+        hint=_hint(frames, lives[-1]),
     )
 
 
@@ -216,13 +223,28 @@ def _doing(lives: list[Life], may_be_paused: bool, waits: bool) -> str:
     return "waiting" if waits else "running"
 
 
-def _does_not_move(thread: int, top: FrameType) -> bool:
-    offset = top.f_lasti
+def _with_calls_of_c(found: list[Stack], threads: list[int]) -> list[Stack]:
+    """Give a hint to those that are running and do not move: they are in a call of code in C."""
+    tops = {}
+    for stack, ident in zip(found, threads, strict=True):
+        top = stack_of(ident)[:1] if stack.doing == "running" and stack.hint is None else []
+        if top and not is_engine_module(top[0].f_globals.get("__name__")):
+            tops[ident] = (top[0], top[0].f_lasti)
     for _ in range(_LOOKS):
+        if not tops:
+            return found
         real_sleep(_BETWEEN_LOOKS)
-        if stack_of(thread)[:1] != [top] or top.f_lasti != offset:
-            return False
-    return True
+        now = sys._current_frames()
+        tops = {
+            ident: (top, offset)
+            for ident, (top, offset) in tops.items()
+            if now.get(ident) is top and top.f_lasti == offset
+        }
+    hints = {ident: hangs.c_call_on(top) for ident, (top, _) in tops.items()}
+    return [
+        replace(stack, hint=hints[ident]) if ident in hints else stack
+        for stack, ident in zip(found, threads, strict=True)
+    ]
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:

@@ -193,9 +193,9 @@ class Control:
 
     def _where(self, request: messages.Where) -> dict[str, Any]:
         run = self._find(request.run)
-        return messages.ok(
-            run=run.record().as_json(), stacks=[stack.as_json() for stack in run.where()]
-        )
+        stacks = run.where()
+        shown = [stack.as_json() for stack in stacks[: messages.MAX_STACKS]]
+        return messages.ok(run=run.record().as_json(), stacks=shown, count=len(stacks))
 
     def _pause(self, request: messages.Pause) -> dict[str, Any]:
         run = self._find(request.run)

@@ -472,3 +472,17 @@ def test_code_in_c_that_holds_a_run_is_told(until):
     until(lambda: run.record().stopping is None or run.record().stopping.hint is not None)
     assert run.record().stopping.hint.startswith("It is in `hashlib.pbkdf2_hmac(")
     run.wait(60)
+
+
+def test_stacks_are_shown_as_text(until, release):
+    """In a notebook or terminal `run.where()` reads like a traceback."""
+    run = flow(lambda: release.wait(60), name="shown").start()
+    when_at(until, run, "release.wait(60)")
+    lines = repr(run.where()).splitlines()
+    assert lines[0] == "shown (thread, waiting)"
+    assert lines[1].startswith(f"  {__file__}, line ")
+    assert lines[2].endswith("release.wait(60)" + ', name="shown").start()')
+    assert lines[-1] == f"  {hangs.EVENT}"
+    release.set()
+    run.wait(20)
+    assert repr(run.where()) == "None of its code runs."
