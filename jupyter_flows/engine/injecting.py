@@ -41,7 +41,7 @@ _clear_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void
 def may_inject(life: Life) -> bool:
     """Whether the life's code runs on a thread, and at a place, that may be hit at all."""
     ident = life.thread
-    if ident is None or is_shielded_thread(ident):
+    if ident is None or life.shielded or is_shielded_thread(ident):
         return False
     ours = any(isinstance(t, EngineThread) and t.ident == ident for t in threading.enumerate())
     frames = stack_of(ident) if ours else []

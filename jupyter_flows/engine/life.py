@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.injecting import withdraw
 from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.shielding import shield, shield_around
 from jupyter_flows.records import Stopping, Transition
 from jupyter_flows.states import (
     TERMINAL,
@@ -85,6 +86,7 @@ class Life:
         "pending",
         "root",
         "rung",
+        "shield",
         "started",
         "state",
         "states",
@@ -115,6 +117,7 @@ class Life:
         self.decided = False  # its code has stopped: only the last move is to come
         self.root: Root | None = None  # what runs its body, if that is async
         self.thread: int | None = None  # the thread that runs its body, once that has begun
+        self.shield: shield | None = None  # that it was started in
         self.rung = ASK  # how far its stopping has gone, see `ladder`
         self.ladder: Ladder | None = None
         self.stopping: Stopping | None = None  # the same for records
@@ -229,6 +232,7 @@ class Life:
                 return False
             self.attempt += 1
             self.thread = get_ident()
+            self.shield = shield_around()
             state = Running() if self.attempt == 1 else Retrying()
             if self.started is None:
                 self.started = state.time
@@ -285,6 +289,11 @@ class Life:
         """Go on, under the lock: a pause that comes as the code stops holds nothing."""
         if self.state.type is StateType.PAUSED:
             self._move(Running())
+
+    @property
+    def shielded(self) -> bool:
+        """Whether it was started within a shield that has not ended."""
+        return self.shield is not None and self.shield.is_on
 
     @property
     def insisted(self) -> bool:

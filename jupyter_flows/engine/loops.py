@@ -137,6 +137,11 @@ class Root:
         return self._life.rung < KILL
 
     @property
+    def shielded(self) -> bool:
+        """Whether the body was started in a shield that has not ended."""
+        return self._life.shielded
+
+    @property
     def due(self) -> bool:
         """Whether a cancel is asked and not delivered."""
         return self._life.cancel_reason is not None and not self._life.delivered
@@ -206,7 +211,9 @@ def _insist(root: Root) -> None:
 
 def _is_to_be_left_alone(root: Root) -> bool:
     """Whether a cancel would come into a shield, or into a cleanup that is not to be killed."""
-    return _waits_for(root.task, is_shielded_task) or (root.patient and _is_cleaning_up(root.task))
+    if root.shielded or _waits_for(root.task, is_shielded_task):
+        return True
+    return root.patient and _is_cleaning_up(root.task)
 
 
 def _is_cleaning_up(task: asyncio.Task[Any]) -> bool:

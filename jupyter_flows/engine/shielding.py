@@ -16,10 +16,10 @@ import asyncio
 from _thread import get_ident
 from collections import Counter
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any
 
-_within: ContextVar[bool] = ContextVar("jupyter_flows.shield", default=False)
+_within: ContextVar[shield | None] = ContextVar("jupyter_flows.shield", default=None)
 _threads: Counter[int] = Counter()  # each changed by its own thread only
 _tasks: Counter[asyncio.Task[Any]] = Counter()
 
@@ -41,10 +41,12 @@ class shield:  # noqa: N801
     when its grace is over.
     """
 
-    __slots__ = ("_task", "_token")
+    __slots__ = ("_on", "_outer", "_task", "_token")
 
     def __enter__(self) -> shield:
-        self._token: Token[bool] | None = _within.set(True)
+        self._on = True
+        self._outer = _within.get()
+        self._token = _within.set(self)
         try:
             self._task = asyncio.current_task()
         except RuntimeError:
@@ -56,9 +58,8 @@ class shield:  # noqa: N801
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._token is not None:
-            _within.reset(self._token)
-            self._token = None
+        _within.reset(self._token)
+        self._on = False
         if self._task is None:
             _count_down(_threads, get_ident())
         elif _count_down(_tasks, self._task):
@@ -69,6 +70,11 @@ class shield:  # noqa: N801
 
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it, or one around it, has not ended."""
+        return self._on or (self._outer is not None and self._outer.is_on)
 
 
 def _count_down(counter: Counter[Any], key: Any) -> bool:
@@ -81,6 +87,12 @@ def _count_down(counter: Counter[Any], key: Any) -> bool:
 
 def in_shield() -> bool:
     """Whether the code that asks is within a shield."""
+    around = _within.get()
+    return around is not None and around.is_on
+
+
+def shield_around() -> shield | None:
+    """Return the shield that the code that asks was started in or is within."""
     return _within.get()
 
 
