@@ -1,0 +1,700 @@
+"""Runs in processes: what travels, what comes back, and how they are stopped."""
+
+import asyncio
+import logging
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import psutil
+import pytest
+
+from jupyter_flows import (
+    CancelledRun,
+    FlowPauseTimeout,
+    checkpoint,
+    current_run,
+    flow,
+    get_run_logger,
+    pause_flow_run,
+    progress,
+    shield,
+    task,
+)
+from jupyter_flows.engine.processes import link
+from jupyter_flows.errors import CrashedRun, FailedRun, NotPortable
+from jupyter_flows.states import StateType
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are none on Windows")
+
+FOR_EVER = 3600
+
+
+def start(body, *args, **options):
+    """Start a body in a process."""
+    return flow(body, name=body.__name__, on="process", **options).start(*args)
+
+
+def ended(body, *args, **options):
+    """Run a body in a process to its end, and return the run."""
+    run = start(body, *args, **options)
+    run.wait(30)
+    assert run.state_is_final(), run.state
+    return run
+
+
+def lines(run, source=None):
+    """Return what a run's log says, of one source or of all."""
+    return [line.message for line in run.logs if source in (None, line.source)]
+
+
+def alive(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+# -- there and back ---------------------------------------------------------------------
+
+
+def test_a_run_has_a_process_of_its_own():
+    """The body runs in another process, with its arguments, and its result comes back."""
+
+    def body(a, *, b):
+        return a + b, os.getpid()
+
+    run = flow(body, on="process").start([1], b=[2])
+    value, pid = run.result(30)
+    assert value == [1, 2]
+    assert pid != os.getpid()
+    assert run.record().on == "process"
+    assert run.record().parameters == {"a": "[1]", "b": "[2]"}
+
+
+def test_async_code_runs_on_a_loop_of_its_process():
+    """An async flow runs in a process as a sync one does."""
+
+    async def body():
+        await asyncio.gather(asyncio.sleep(0.01), asyncio.sleep(0.01))
+        return os.getpid()
+
+    assert ended(body).result() != os.getpid()
+
+
+def test_it_begins_at_once():
+    """With the supervisor warm, a body begins within 150 ms of `start`."""
+
+    def body():
+        return time.time()
+
+    ended(body)
+    waits = []
+    for _ in range(10):
+        before = time.time()
+        waits.append(ended(body).result() - before)
+    assert statistics.median(waits) < 0.15
+
+
+def test_it_looks_around_as_the_kernel_does(tmp_path, monkeypatch):
+    """Working directory, environment and `sys.path` are the kernel's when it starts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONLY_NOW", "set")
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "made_just_now.py").write_text("value = 5")
+
+    def body():
+        import made_just_now
+
+        return os.getcwd(), os.environ["ONLY_NOW"], made_just_now.value
+
+    assert ended(body).result() == (str(tmp_path), "set", 5)
+
+
+def test_what_it_prints_is_its_log():
+    """Prints of Python, of descriptors and of commands that it runs become lines."""
+
+    def body():
+        print("by print")
+        print("by stderr", file=sys.stderr)
+        os.write(1, b"by descriptor\n")
+        os.system("echo by command; echo by its stderr >&2")
+        os.write(1, "no newline ü".encode())
+
+    run = ended(body)
+    said = lines(run, "stdout")
+    assert {"by print", "by descriptor", "by command", "no newline ü"} == set(said)
+    assert set(lines(run, "stderr")) == {"by stderr", "by its stderr"}
+
+
+def test_c_code_that_holds_the_lock_is_heard(until):
+    """What was written to a descriptor is read while C code keeps the process from running."""
+
+    def body():
+        os.write(1, b"heard\n")
+        sum(range(10**12))
+
+    run = start(body)
+    until(lambda: "heard" in lines(run))
+    assert run.kill()
+    run.wait(30)
+    assert run.state.is_cancelled()
+
+
+def test_prints_pass_if_they_are_not_to_be_logged(capfd):
+    """Without `log_prints` what a process prints goes where the kernel's prints go."""
+
+    def body():
+        print("passes")
+
+    run = ended(body, log_prints=False)
+    assert lines(run) == []
+    assert "passes" in capfd.readouterr().out
+
+
+def test_loggers_and_warnings_come_back():
+    """Log records and warnings keep level and source; levels set in the kernel hold."""
+    chosen = logging.getLogger("chosen.in.the.kernel")
+    chosen.setLevel(logging.DEBUG)
+
+    def body():
+        get_run_logger().warning("of the run")
+        logging.getLogger("lib").error("of a library")
+        logging.getLogger("chosen.in.the.kernel").debug("as chosen")
+        warnings.simplefilter("always")
+        warnings.warn("careful", stacklevel=1)
+
+    run = ended(body)
+    chosen.setLevel(logging.NOTSET)
+    said = {(line.level, line.source): line.message for line in run.logs}
+    assert said[logging.WARNING, "flow"] == "of the run"
+    assert said[logging.ERROR, "lib"] == "of a library"
+    assert said[logging.DEBUG, "chosen.in.the.kernel"] == "as chosen"
+    assert any(level == logging.WARNING and name == "warnings" for level, name in said)
+
+
+def test_tasks_and_bars_come_back():
+    """Task runs and progress bars of the process are the run's."""
+
+    def body():
+        @task
+        def double(x):
+            print("doubling", x)
+            return 2 * x
+
+        for _ in progress(range(3), description="steps"):
+            pass
+        return [each.result() for each in double.map([1, 2])]
+
+    run = ended(body)
+    assert run.result() == [2, 4]
+    assert {each.name for each in run.tasks} == {"double-0", "double-1"}
+    assert {each.state.type for each in run.tasks} == {StateType.COMPLETED}
+    assert [each.record().number for each in run.tasks] == [0, 1]
+    assert lines(run, "double-0") == ["doubling 1"]
+    (bar,) = run.progress
+    assert (bar.label, bar.done, bar.total) == ("steps", 3, 3)
+    assert bar.ended is not None
+
+
+def test_unfinished_lines_are_seen(until):
+    """A line that is not ended yet, such as tqdm's bar, is to be seen while it lasts."""
+
+    def body():
+        print("\rat 5 %", end="", flush=True)
+        time.sleep(FOR_EVER)
+
+    run = start(body)
+    until(lambda: ("stdout", "at 5 %") in run.record().live)
+    run.cancel(grace=0)
+    run.wait(30)
+
+
+# -- errors -----------------------------------------------------------------------------
+
+
+def test_an_exception_is_raised_as_what_it_was():
+    """The exception has its own type; its traceback shows the lines of the process."""
+
+    def body():
+        return {}["nothing"]
+
+    run = ended(body)
+    with pytest.raises(KeyError, match="nothing"):
+        run.result()
+    error = run.record().error
+    assert error.type == "KeyError"
+    assert 'return {}["nothing"]' in error.traceback
+    assert "child.py" not in error.traceback
+
+
+def test_an_exception_that_cannot_travel_is_told():
+    """An exception that cannot be unpickled makes the run FAILED, with its text."""
+
+    def body():
+        class Odd(Exception):
+            def __init__(self, one, two):
+                super().__init__(f"{one} and {two}")
+
+        raise Odd(1, 2)
+
+    run = ended(body)
+    with pytest.raises(FailedRun, match="Odd: 1 and 2"):
+        run.result()
+    assert "raise Odd(1, 2)" in run.record().error.traceback
+
+
+def test_a_result_that_cannot_travel_is_told():
+    """A result that cannot be pickled makes the run FAILED, and says of what type it is."""
+
+    def body():
+        return threading.Lock()
+
+    with pytest.raises(NotPortable, match="being a lock"):
+        ended(body).result()
+
+
+def test_what_cannot_be_sent_is_named():
+    """A parameter, or a variable of the function, that cannot travel is named."""
+    lock = threading.Lock()
+
+    def takes(value):
+        return value
+
+    def uses():
+        return lock
+
+    with pytest.raises(NotPortable, match="parameter 'value'"):
+        start(takes, lock)
+    with pytest.raises(NotPortable, match="variable 'lock', which 'uses' uses"):
+        start(uses)
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+        ("os._exit(3)", "exit code 3"),
+        ("os._exit(0)", "exit code 0"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("os.abort()", "SIGABRT"),
+    ],
+)
+def test_a_process_that_dies_by_itself(how, text):
+    """A process that dies makes its run CRASHED, with the signal or the exit code."""
+
+    def body(how):
+        print("last words")
+        exec(how, {"os": os, "signal": signal})
+
+    run = ended(body, how, retries=2)
+    assert run.state.is_crashed()
+    assert text in run.state.message
+    assert lines(run, "stdout") == ["last words"]
+    assert run.attempt == 1
+    with pytest.raises(CrashedRun, match=text):
+        run.result()
+
+
+def test_exit_in_the_body():
+    """`sys.exit` in a process is what it is in a thread: CRASHED."""
+
+    def body():
+        sys.exit(3)
+
+    state = ended(body).state
+    assert (state.type, state.message) == (StateType.CRASHED, "Ended from outside: SystemExit.")
+
+
+def test_each_attempt_is_a_new_process(tmp_path):
+    """A retry runs in a fresh process, and knows which attempt it is."""
+
+    def body(path):
+        with open(path, "a") as file:
+            print(os.getpid(), file=file)
+        if current_run().attempt < 3:
+            raise ValueError
+        return current_run().attempt
+
+    run = ended(body, tmp_path / "pids", retries=2)
+    assert run.result() == 3
+    assert len(set((tmp_path / "pids").read_text().split())) == 3
+    assert [state.name for state in run.states].count("AwaitingRetry") == 2
+
+
+# -- cancelling -------------------------------------------------------------------------
+
+
+def looping():
+    print("begun")
+    try:
+        while True:
+            pass
+    finally:
+        print("cleaned up")
+
+
+def sleeping():
+    print("begun")
+    try:
+        time.sleep(3600)
+    finally:
+        print("cleaned up")
+
+
+async def awaiting():
+    print("begun")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.01)
+        print("cleaned up")
+
+
+def checking():
+    print("begun")
+    try:
+        while True:
+            checkpoint()
+    finally:
+        print("cleaned up")
+
+
+@pytest.mark.parametrize("body", [looping, sleeping, awaiting, checking])
+def test_a_cancel_lets_cleanup_run(body, until):
+    """A cancel is raised in the process where it costs no cleanup: `finally` runs."""
+    run = start(body)
+    until(lambda: "begun" in lines(run))
+    run.cancel(grace=0.1)
+    run.wait(30)
+    assert run.state.is_cancelled()
+    assert lines(run, "stdout") == ["begun", "cleaned up"]
+    with pytest.raises(CancelledRun):
+        run.result()
+
+
+def test_a_cancel_that_comes_too_late():
+    """A cancel that is never delivered leaves the outcome of the code."""
+
+    def body():
+        with shield():
+            print("begun")
+            time.sleep(0.3)
+            return 5
+
+    run = start(body)
+    while "begun" not in lines(run):
+        time.sleep(0.01)
+    run.cancel()
+    assert run.result(30) == 5
+
+
+def test_a_run_that_cancels_itself():
+    """`current_run().cancel()` in a process is a cancel of the run."""
+
+    def body():
+        current_run().cancel()
+        time.sleep(3600)
+
+    run = ended(body)
+    assert run.state.is_cancelled()
+    assert run.cancel_reason == "user"
+
+
+def test_sigterm_from_outside_is_a_cancel(until):
+    """A process that somebody sends SIGTERM is cancelled, and cleans up."""
+
+    def body():
+        print("begun", os.getpid())
+        try:
+            time.sleep(3600)
+        finally:
+            print("cleaned up")
+
+    run = start(body)
+    until(lambda: lines(run))
+    os.kill(int(lines(run)[0].split()[1]), signal.SIGTERM)
+    run.wait(30)
+    assert run.state.is_cancelled()
+    assert "cleaned up" in lines(run)
+
+
+def tree(path):
+    """Grow three generations: one ignores SIGTERM, one has a session of its own and no parent."""
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        open(sys.argv[1] + '/third', 'w').write(str(os.getpid()))\n"
+        "        time.sleep(3600)\n"
+        "    os._exit(0)\n"
+        "open(sys.argv[1] + '/second', 'w').write(str(os.getpid()))\n"
+        "time.sleep(3600)\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, path])
+
+
+def pids_in(path):
+    """Return what `tree` has written."""
+    files = [path / name for name in ("second", "third")]
+    return [int(file.read_text()) for file in files if file.exists() and file.read_text()]
+
+
+def test_nothing_survives_a_kill(tmp_path, until):
+    """Kill ends the process and all that it started, when nothing else would."""
+
+    def body(path, grow):
+        grow(path)
+        os.write(1, b"grown\n")
+        sum(range(10**12))
+
+    run = start(body, str(tmp_path), tree)
+    until(lambda: len(pids_in(tmp_path)) == 2 and "grown" in lines(run))
+    assert all(map(alive, pids_in(tmp_path)))
+    before = time.monotonic()
+    run.kill()
+    run.wait(30)
+    assert time.monotonic() - before < 1
+    assert run.state.is_cancelled()
+    assert not any(map(alive, pids_in(tmp_path)))
+
+
+@pytest.mark.parametrize("how", ["return", "os._exit(1)", "1 / 0"])
+def test_nothing_survives_an_end(tmp_path, until, how):
+    """However a run ends, what it started is gone by then."""
+
+    def body(path, grow, how):
+        import os
+        import time
+
+        grow(path)
+        while len(os.listdir(path)) < 2:
+            time.sleep(0.01)
+        if how != "return":
+            exec(how, {"os": os})
+
+    run = ended(body, str(tmp_path), tree, how)
+    assert run.state.type in (StateType.COMPLETED, StateType.CRASHED, StateType.FAILED)
+    until(lambda: len(pids_in(tmp_path)) == 2)
+    assert not any(map(alive, pids_in(tmp_path)))
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_timeout(stuck):
+    """A run that takes too long is stopped, also when C code holds it up; it is TimedOut."""
+
+    def body(stuck):
+        if stuck:
+            sum(range(10**12))
+        time.sleep(3600)
+
+    run = ended(body, stuck, timeout_seconds=0.3, cancel_grace_seconds=0.1, kill_grace_seconds=0.2)
+    assert run.state.name == "TimedOut"
+
+
+def test_a_timeout_of_a_task():
+    """A task in a process has its own timeout."""
+
+    def body():
+        @task(timeout_seconds=0.1)
+        def slow():
+            time.sleep(3600)
+
+        return str(slow(return_state=True).name)
+
+    assert ended(body).result() == "TimedOut"
+
+
+def test_the_end_of_the_supervisor():
+    """When the supervisor is killed its runs have CRASHED, and the next one has a new one."""
+
+    def body():
+        time.sleep(3600)
+
+    run = start(body)
+    while not run.state.is_running():
+        time.sleep(0.001)
+    old = link.supervisor().pid
+    os.kill(old, signal.SIGKILL)
+    run.wait(30)
+    assert run.state.is_crashed()
+
+    def after():
+        return 1
+
+    assert ended(after).result() == 1
+    assert link.supervisor().pid != old
+
+
+# -- pausing ----------------------------------------------------------------------------
+
+
+def counting(path):
+    """Count in a file for ever."""
+    count = 0
+    while True:
+        count += 1
+        with open(path, "w") as file:
+            file.write(str(count))
+
+
+def test_a_pause_suspends_the_whole_tree(tmp_path, until):
+    """PAUSED is said when neither the process nor what it started moves; then all go on."""
+
+    def body(path, count):
+        if os.fork() == 0:
+            count(path + "/child")
+        print("begun")
+        count(path + "/own")
+
+    run = start(body, str(tmp_path), counting)
+    files = [tmp_path / "child", tmp_path / "own"]
+    until(lambda: all(file.exists() for file in files))
+    for _ in range(5):
+        run.pause()
+        until(lambda: run.state.is_paused())
+        held = [file.read_bytes() for file in files]
+        time.sleep(0.05)
+        assert [file.read_bytes() for file in files] == held
+        run.resume()
+        assert run.state.is_running()
+        until(lambda: all(file.read_bytes() != was for file, was in zip(files, held, strict=True)))
+    run.pause()
+    until(lambda: run.state.is_paused())
+    run.cancel(grace=0.05)
+    run.wait(30)
+    assert run.state.is_cancelled()
+
+
+def test_time_stands_still_while_paused(until):
+    """Sleeps, loops and timeouts of a suspended process take no notice of it."""
+
+    async def body():
+        from jupyter_flows import task
+
+        @task(timeout_seconds=1.0)
+        def nap():
+            before = time.monotonic()
+            print("begun")
+            time.sleep(0.6)
+            return time.monotonic() - before
+
+        return nap()
+
+    run = start(body, timeout_seconds=1.2)
+    until(lambda: "begun" in [line.message for line in run.logs])
+    run.pause()
+    until(lambda: run.state.is_paused())
+    time.sleep(1.5)
+    run.resume()
+    assert run.result(30) > 1.9
+
+
+def test_a_cancel_while_paused_lets_cleanup_run(until):
+    """A suspended process is let go on to be cancelled, and cleans up."""
+    run = start(sleeping)
+    until(lambda: "begun" in lines(run))
+    run.pause()
+    until(lambda: run.state.is_paused())
+    run.cancel()
+    run.wait(30)
+    assert run.state.is_cancelled()
+    assert "cleaned up" in lines(run)
+
+
+# -- people -----------------------------------------------------------------------------
+
+
+def test_approval_and_input(until):
+    """A process waits for a go-ahead and for a line of text, as any run does."""
+
+    def body():
+        pause_flow_run(key="go")
+        return input("Name? ")
+
+    run = start(body)
+    until(lambda: run.waiting is not None)
+    assert run.state.is_paused()
+    assert "go" in run.waiting.text
+    run.resume()
+    until(lambda: run.waiting is not None and run.waiting.kind == "input")
+    run.resume("Ada")
+    assert run.result(30) == "Ada"
+
+
+def test_approval_in_async_code(until):
+    """A coroutine in a process waits for a go-ahead while its tasks go on."""
+
+    async def body():
+        await pause_flow_run()
+        return "went on"
+
+    run = start(body)
+    until(lambda: run.waiting is not None)
+    run.resume()
+    assert run.result(30) == "went on"
+
+
+def test_nobody_answers():
+    """A question that nobody answers in time fails, and is withdrawn."""
+
+    def body():
+        pause_flow_run(timeout=0.05)
+
+    run = ended(body)
+    with pytest.raises(FlowPauseTimeout):
+        run.result()
+    assert run.waiting is None
+
+
+# -- within each other ------------------------------------------------------------------
+
+
+def test_subflows_in_a_process():
+    """A process may call flows: in its own thread, in the background, and in processes."""
+
+    def body():
+        @flow
+        def inner(x):
+            return x + 1
+
+        @flow(on="process")
+        def deeper():
+            return os.getpid()
+
+        return inner(1), inner.start(2).result(), deeper.start().result() != os.getpid()
+
+    assert ended(body).result() == (2, 3, True)
+
+
+def test_a_flow_of_a_module_travels_by_name(tmp_path, monkeypatch):
+    """A flow of an imported module is imported in the process, and may call itself."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "flows_of_a_module.py").write_text(
+        "import threading\n"
+        "from jupyter_flows import flow, task\n"
+        "lock = threading.Lock()\n"
+        "@task\n"
+        "def step(x):\n"
+        "    with lock: return x\n"
+        "@flow(on='process')\n"
+        "def fall(n):\n"
+        "    return 0 if n == 0 else step(n) + fall(n - 1)\n"
+    )
+    import flows_of_a_module
+
+    def uses():
+        return flows_of_a_module.step(4), fall(2)
+
+    fall = flows_of_a_module.fall
+    assert flows_of_a_module.fall.start(3).result(30) == 6
+    assert ended(uses).result() == (4, 3)
