@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 from time import time
+
 from jupyter_flows.engine.life import ASK, INTERRUPT, KILL, Life
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.timers import Alarm, ring
@@ -30,7 +31,7 @@ from jupyter_flows.records import Frame, Stopping
 
 _SAID = {ASK: "asked", INTERRUPT: "interrupted", KILL: "killed"}
 _NEXT = {ASK: "interrupt", INTERRUPT: "kill", KILL: None}
-_SETTLES = 0.1  # seconds from a rung until what has not stopped is held by something
+SETTLES = 0.1  # seconds from a rung until what has not stopped is held by something
 _LATE = 0.3  # seconds by which an alarm is late if something held up all of Python
 
 
@@ -106,13 +107,18 @@ class Ladder:
         life.changed()
         if self._settling is not None:
             self._settling.cancel()
-        self._settling = ring(_SETTLES, lambda: self._look(before, late if late > _LATE else 0.0))
+        self._settling = ring(SETTLES, lambda: self._look(before, late if late > _LATE else 0.0))
 
     def _look(self, before: Position | None, late: float) -> None:
         """Say what holds it, now that a rung has not stopped it."""
+        stuck, hint = what_holds(self._life, before, late)
+        if stuck is not None:
+            self.held(stuck, hint)
+
+    def held(self, stuck: Frame, hint: str | None) -> None:
+        """Say that this line holds it. Any thread."""
         life = self._life
-        stuck, hint = what_holds(life, before, late)
-        if stuck is None or life.decided:
+        if life.decided:
             return
         self._note(stuck, hint)
         where = f"{stuck.file}, line {stuck.line}: {stuck.text}"

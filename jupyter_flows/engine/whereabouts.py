@@ -156,6 +156,10 @@ def stacks(run: FlowRun) -> Stacks:
             if isinstance(loop, RunLoop) or _belongs(task, lives):
                 found.append(_of_task(task, life.thread, [], [life]))
     runs = {life.flow_run for life in lives}
+    for run in runs:
+        there = run.executor.elsewhere()
+        if there:  # then it only waits here
+            found = [each for each in found if each.frames or each.name != run.name] + there
     for thread in [reference() for reference in helpers.keyrefs()]:
         if thread is not None and thread.is_alive() and helpers.get(thread) in runs:
             found.append(_of_helper(thread, helpers[thread]))

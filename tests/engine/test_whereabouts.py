@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import queue
 import socket
 import subprocess
@@ -486,3 +487,69 @@ def test_stacks_are_shown_as_text(until, release):
     release.set()
     run.wait(20)
     assert repr(run.where()) == "None of its code runs."
+
+
+# -- processes ------------------------------------------------------------------------------
+
+needs_processes = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are none on Windows")
+
+
+@needs_processes
+def test_a_process_tells_where_it_is_and_what_it_started(until):
+    """The stacks of a run in a process are the process's own, and its children are listed."""
+
+    def body():
+        child = subprocess.Popen(["sleep", "61"])
+        child.wait()
+
+    run = flow(body, name="there", on="process").start()
+    until(lambda: len(run.where()) == 2)
+    until(lambda: run.where()[0].hint == hangs.COMMAND)
+    thread, child = run.where()
+    assert (thread.name, thread.kind, thread.doing) == ("there", "thread", "waiting")
+    assert last_own(thread).text == "child.wait()"
+    assert (child.kind, child.doing) == ("process", "running")
+    assert child.name.startswith("sleep 61 (")
+    run.pause()
+    until(lambda: run.state.is_paused())
+    assert {(stack.kind, stack.doing) for stack in run.where()} == {("process", "suspended")}
+    run.kill()
+    run.wait(20)
+    assert run.where() == []
+
+
+@needs_processes
+def test_a_process_that_does_not_stop_shows_the_line_that_holds_it(until):
+    """The kernel is told by the process what holds it, once it was interrupted in vain."""
+
+    def body():
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+
+    run = flow(body, name="stuck", on="process").start()
+    until(lambda: [stack.hint for stack in run.where()] == [hangs.LOCK])
+    run.cancel(grace=0.01)
+    until(lambda: run.record().stopping.stuck is not None)
+    assert run.record().stopping.stuck.text == "lock.acquire()"
+    assert run.record().stopping.hint == hangs.LOCK
+    run.kill()
+    run.wait(20)
+    assert run.state.is_cancelled()
+
+
+@needs_processes
+def test_a_process_that_does_not_answer_is_shown_as_that(until):
+    """Of a process whose Python is held up by C, it is said that it does not answer."""
+
+    def body():
+        print("begins")
+        max(range(10**12))
+
+    run = flow(body, name="silent", on="process").start()
+    until(lambda: run.logs)
+    stack = only(run.where())
+    assert (stack.kind, stack.frames) == ("process", ())
+    assert "does not answer" in stack.hint
+    run.kill()
+    run.wait(20)

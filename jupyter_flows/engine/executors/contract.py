@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.runner import Plan
     from jupyter_flows.engine.runs import FlowRun
+    from jupyter_flows.records import Stack
 
 
 class Executor(ABC):
@@ -51,6 +52,13 @@ class Executor(ABC):
 
     in_callers_thread: ClassVar[bool] = False
     """Whether the code that starts the run waits for it on the same thread."""
+
+    def elsewhere(self) -> list[Stack]:
+        """Return where the run's code is that is not in this process; any thread.
+
+        It may wait a second for that which does not answer.
+        """
+        return []
 
     @abstractmethod
     def launch(self, run: FlowRun, plan: Plan) -> None:

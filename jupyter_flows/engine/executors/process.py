@@ -33,6 +33,7 @@ from jupyter_flows.errors import NoSuchWorker, NotPortable
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.processes.link import Attempt, Bell
+    from jupyter_flows.records import Stack
 
 
 class _Names(Mapping[str, Any]):
@@ -119,7 +120,12 @@ class ProcessExecutor(Executor):
         attempt = self._attempt
         if attempt is None or attempt.is_over:
             raise LookupError("No process runs.")
-        return attempt.names.peek(name)
+        return attempt.inquiries.peek(name)
+
+    def elsewhere(self) -> list[Stack]:
+        """Return where the process is, and what it has started. Any thread but the run's."""
+        attempt = self._attempt
+        return [] if attempt is None or attempt.is_over else attempt.where()
 
     def interrupt(self, life: Life) -> None:
         """Let the run's thread look at what is asked."""

@@ -26,6 +26,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, NoReturn, TextIO
 
 import cloudpickle
@@ -34,6 +35,7 @@ from jupyter_flows.engine import asking, capture, ports, registry
 from jupyter_flows.engine.executors.contract import Executor
 from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
+from jupyter_flows.engine.ladder import SETTLES
 from jupyter_flows.engine.life import INTERRUPT, Life
 from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
@@ -46,6 +48,7 @@ from jupyter_flows.engine.runs import FlowRun, Options, Question
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record
+from jupyter_flows.engine.whereabouts import Position, position, stacks, what_holds
 from jupyter_flows.errors import NotPortable
 from jupyter_flows.records import Transition, Waiting
 from jupyter_flows.states import State, StateType
@@ -104,6 +107,8 @@ class _Child:
         self._wakes.setblocking(False)
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
         self._terminated = False
+        self._position: Position | None = None  # where it was when it was interrupted
+        self._settles_at = math.inf
         self._shown: tuple[Any, ...] = ()  # bars and unfinished lines, as sent last
 
     def work(self) -> NoReturn:
@@ -126,10 +131,18 @@ class _Child:
                 self._channel.send("terminated")
             if self._channel in readable:
                 self._read()
+            if monotonic() >= self._settles_at:
+                self._settles_at = math.inf
+                self._tell_what_holds()
             self._show()
         self._show()
         self._channel.send("ended", *_outcome(run))
         _end()
+
+    def _tell_what_holds(self) -> None:
+        stuck, hint = what_holds(self._run, self._position)
+        if stuck is not None:
+            self._channel.send("held", stuck, hint)
 
     def _note_termination(self, *_: object) -> None:
         self._terminated = True
@@ -173,11 +186,15 @@ class _Child:
             for life in lives_of(run):
                 life.rung = max(life.rung, INTERRUPT)
             run.executor.insist(run)
+            self._position = position(run)
+            self._settles_at = monotonic() + SETTLES
+        elif what == "where":
+            self._channel.send("answered", *details, list(stacks(run)))
         elif what == "answer":
             run.answer(*details)
         elif what == "peek":
             number, name = details
-            self._channel.send("peeked", number, *_peek(name))
+            self._channel.send("answered", number, *_peek(name))
 
     def _show(self) -> None:
         """Send bars and unfinished lines, if they have changed."""

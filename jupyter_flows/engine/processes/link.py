@@ -31,6 +31,7 @@ import tempfile
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -40,6 +41,7 @@ from jupyter_flows.engine import asking, ending, ports
 from jupyter_flows.engine.life import INTERRUPT, KILL
 from jupyter_flows.engine.logs import LineWriter
 from jupyter_flows.engine.processes import supervisor as program
+from jupyter_flows.engine.processes import tree
 from jupyter_flows.engine.processes.child import Order
 from jupyter_flows.engine.processes.images import BarImages, LiveImage, TaskImage
 from jupyter_flows.engine.processes.pickling import Portable
@@ -47,12 +49,14 @@ from jupyter_flows.engine.processes.wire import Channel
 from jupyter_flows.engine.runs import STDOUT, FlowRun, Question
 from jupyter_flows.engine.texts import RemoteTraceback, plain_text
 from jupyter_flows.errors import CrashedRun, FailedRun, NotActive, NotPortable
-from jupyter_flows.records import TaskRecord
+from jupyter_flows.records import Frame, Stack, TaskRecord
 from jupyter_flows.states import Cancelled, Crashed, State, StateType
 
 _READY_SECONDS = 30.0  # for a supervisor to begin
 _END_SECONDS = 5.0  # for a child to end once its run has
 _PEEK_SECONDS = 5.0
+_WHERE_SECONDS = 1.0
+_SILENT = "It does not answer: a call of code in C holds all of its Python up."
 _PROGRAM = (
     "import json, sys; path, control, kernel, prepare = json.loads(sys.argv[1]); "
     "sys.path[:] = path; from jupyter_flows.engine.processes.supervisor import main; "
@@ -150,6 +154,24 @@ def supervisor() -> Supervisor:
         return _supervisor
 
 
+def spawn() -> tuple[Supervisor, int, list[int]]:
+    """Return a fresh child's supervisor, process id and descriptors.
+
+    Raises:
+        OSError: no supervisor can be started.
+    """
+    global _supervisor
+    current = supervisor()
+    try:
+        return current, *current.spawn()
+    except OSError:  # it has just ended
+        with _starting:
+            if _supervisor is current:
+                _supervisor = None
+        current = supervisor()
+        return current, *current.spawn()
+
+
 def close(seconds: float = 0.5) -> None:
     """End the supervisor, and with it every process of a run."""
     global _supervisor
@@ -196,14 +218,14 @@ class Bell:
             self._theirs.close()
 
 
-class Names:
-    """The variables of a process while it runs, asked for one at a time. Any thread."""
+class Inquiries:
+    """What a process is asked for while it runs. Any thread but the run's."""
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
         self._number = 0
-        self.wanted: list[tuple[int, str]] = []
-        self._answers: dict[int, tuple[bytes | None, str]] = {}
+        self.wanted: list[tuple[Any, ...]] = []  # messages to send
+        self._answers: dict[int, tuple[Any, ...]] = {}
         self._arrived = threading.Condition()
 
     def peek(self, name: str) -> Any:
@@ -214,26 +236,37 @@ class Names:
             NotPortable: it cannot be pickled.
             TimeoutError: the process does not answer.
         """
-        with self._arrived:
-            self._number += 1
-            number = self._number
-            self.wanted.append((number, name))
-            self._bell.ring()
-            if not self._arrived.wait_for(lambda: number in self._answers, _PEEK_SECONDS):
-                raise TimeoutError(
-                    f"The process does not tell {name!r}: it is suspended, or C code holds it up."
-                )
-            data, why = self._answers.pop(number)
+        answer = self._ask("peek", name, seconds=_PEEK_SECONDS)
+        if answer is None:
+            raise TimeoutError(
+                f"The process does not tell {name!r}: it is suspended, or C code holds it up."
+            )
+        data, why = answer
         if data is None and why:
             raise NotPortable(f"The variable {name!r} stays in its process: {why}")
         if data is None:
             raise KeyError(name)
         return cloudpickle.loads(data)
 
-    def arrived(self, number: int, data: bytes | None, why: str) -> None:
+    def where(self) -> list[Stack] | None:
+        """Return where the process is; None if it does not answer."""
+        answer = self._ask("where", seconds=_WHERE_SECONDS)
+        return None if answer is None else list(answer[0])
+
+    def _ask(self, what: str, *details: Any, seconds: float) -> tuple[Any, ...] | None:
+        """Return the answer to a message, or None if there is none in time."""
+        with self._arrived:
+            self._number += 1
+            number = self._number
+            self.wanted.append((what, number, *details))
+            self._bell.ring()
+            self._arrived.wait_for(lambda: number in self._answers, seconds)
+            return self._answers.pop(number, None)
+
+    def arrived(self, number: int, *answer: Any) -> None:
         """Take an answer."""
         with self._arrived:
-            self._answers[number] = (data, why)
+            self._answers[number] = answer
             self._arrived.notify_all()
 
 
@@ -260,18 +293,35 @@ class Attempt:
         self._tasks: dict[int, TaskImage] = {}
         self._first_task = len(run.task_runs)
         self._bars, self._live = BarImages(), LiveImage()
-        self.names = Names(bell)
+        self._pid = 0
+        self.inquiries = Inquiries(bell)
 
     @property
     def is_over(self) -> bool:
         """Whether the process does not answer any more."""
         return self._ended is not None or self._code is not None
 
+    def where(self) -> list[Stack]:
+        """Return where the process is, and what it has started. Any thread but the run's."""
+        if not self._pid:
+            return []
+        stacks = None if self._suspended else self.inquiries.where()
+        if stacks is None:
+            silent = Stack(
+                name=f"process {self._pid}",
+                kind="process",
+                doing="suspended" if self._suspended else "running",
+                frames=(),
+                hint=None if self._suspended else _SILENT,
+            )
+            stacks = [silent]
+        shown = [replace(stack, frames=tuple(map(_named_here, stack.frames))) for stack in stacks]
+        return shown + [_of_process(*each) for each in tree.descendants(self._pid)]
+
     def run(self) -> State:
         """Run the body in a process, and return the state that it led to once all is gone."""
         try:
-            self._supervisor = supervisor()
-            self._pid, descriptors = self._supervisor.spawn()
+            self._supervisor, self._pid, descriptors = spawn()
         except OSError as error:
             return Crashed(f"Its process could not be started: {error}", data=error)
         self._channel = Channel(socket.socket(fileno=descriptors[0]))
@@ -342,8 +392,8 @@ class Attempt:
             if question.answer is not None:
                 del self._questions[number]
                 self._send("answer", number, question.answer)
-        while self.names.wanted:
-            self._send("peek", *self.names.wanted.pop(0))
+        while self.inquiries.wanted:
+            self._send(*self.inquiries.wanted.pop(0))
 
     def _is_overdue(self) -> bool:
         return self._deadline is not None and monotonic() > self._deadline
@@ -451,8 +501,12 @@ class Attempt:
                     pass
             case "told":
                 self._hear_body(details[0])
-            case "peeked":
-                self.names.arrived(*details)
+            case "answered":
+                self.inquiries.arrived(*details)
+            case "held":
+                stuck, hint = details
+                if run.ladder is not None:
+                    run.ladder.held(_named_here(stuck), hint)
             case "ended":
                 self._ended = tuple(details)
                 self._deadline = monotonic() + _END_SECONDS
@@ -543,6 +597,16 @@ class Attempt:
             name = f"signal {-code}"
         hint = ", as when memory runs out" if -code == signal.SIGKILL else ""
         return f"Its process was ended by {name}{hint}."
+
+
+def _named_here(frame: Frame) -> Frame:
+    """Name the file of a frame as people know it."""
+    return replace(frame, file=ports.show_file(frame.file))
+
+
+def _of_process(pid: int, state: str, command: str) -> Stack:
+    doing = "suspended" if state in tree.STOPPED else "running"
+    return Stack(name=f"{command} ({pid})", kind="process", doing=doing, frames=())
 
 
 def _stand_in(kind: str, message: str) -> BaseException:

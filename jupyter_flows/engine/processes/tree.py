@@ -17,6 +17,7 @@ import psutil
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 STOPPED = frozenset("Tt")
+_LONGEST_COMMAND = 200  # characters of a command line
 _DEAD = frozenset("ZX")
 _LETTERS = {psutil.STATUS_STOPPED: "T", psutil.STATUS_TRACING_STOP: "t", psutil.STATUS_ZOMBIE: "Z"}
 
@@ -56,6 +57,19 @@ def below(roots: Iterable[int], processes: dict[int, tuple[int, str]]) -> list[i
     found = [child for root in roots for child in children.get(root, ())]
     for pid in found:
         found += children.get(pid, ())
+    return found
+
+
+def descendants(root: int) -> list[tuple[int, str, str]]:
+    """Return the id, the state and the command line of each descendant of a process."""
+    processes = snapshot()
+    found = []
+    for pid in below([root], processes):
+        try:
+            command = " ".join(psutil.Process(pid).cmdline())
+        except psutil.Error:  # it has just ended
+            continue
+        found.append((pid, processes[pid][1], command[:_LONGEST_COMMAND]))
     return found
 
 
