@@ -45,6 +45,7 @@ from jupyter_flows.engine.waiting import Waiter
 from jupyter_flows.errors import CommandFailed
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+LAST_GRACE = 0.3  # the same while this process ends
 CHUNK = 65_536  # bytes that are read at once
 LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02)  # seconds from one look at what is left to the next
 READ_SECONDS = 1.0  # after the end: for output that is still in the pipes
@@ -337,9 +338,11 @@ class _Process:
             self._follow(self._process)
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        from jupyter_flows.descendants import MARK, Descendants  # and psutil: not cheap
+        from psutil import pids  # imported where it is needed, as that takes its time
 
-        order, mark = self._order, str(uuid4())
+        from jupyter_flows.descendants import MARK, Descendants
+
+        order, mark, before = self._order, str(uuid4()), pids()
         process = subprocess.Popen(
             order.command,
             shell=isinstance(order.command, str),
@@ -351,7 +354,7 @@ class _Process:
             env={**(os.environ if order.env is None else order.env), MARK: mark},
             start_new_session=True,
         )
-        self.descendants = Descendants(process.pid, mark)
+        self.descendants = Descendants(process.pid, mark, before)
         _running.add(self)
         return process
 
@@ -396,7 +399,9 @@ class _Process:
         if self._process is None:  # it was not started, and will not be
             return
         grace = self._order.grace
-        if owner is not None and owner.grace is not None:
+        if ending.is_under_way():
+            grace = min(grace, LAST_GRACE)
+        elif owner is not None and owner.grace is not None:
             grace = min(grace, owner.grace)
         deadline = monotonic() + grace
         waiter = Waiter()

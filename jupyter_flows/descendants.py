@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 
 import psutil
 
@@ -29,10 +30,11 @@ _HAS_GROUPS = hasattr(os, "killpg")  # everywhere but on Windows
 class Descendants:
     """The processes of one command, itself included; for one thread at a time."""
 
-    def __init__(self, pid: int, mark: str) -> None:
+    def __init__(self, pid: int, mark: str, before: Iterable[int]) -> None:
+        """Take the id of a process, its mark, and the ids that there were before it began."""
         self._pid = pid
         self._mark = mark
-        self._strangers: set[int] = set()  # that carry another environment
+        self._strangers = set(before)  # also those that carry another environment
         self._untouchable: set[int] = set()  # that became somebody else's, by sudo for instance
 
     def alive(self) -> list[psutil.Process]:

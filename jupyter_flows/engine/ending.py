@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Callable
 from time import monotonic
 
 from jupyter_flows.engine import registry, timers
 from jupyter_flows.engine.ladder import hurry
 
-GRACE = 0.2  # seconds from the ask until a run is interrupted
+GRACE = 0.1  # seconds from the ask until a run is interrupted
+SWITCH_SECONDS = 0.0002  # Python's own, 0.005, is for throughput
 EXIT_SECONDS = 5.0  # how long a script that ends waits for cleanups, where nobody hurries it
 
 at_last: list[Callable[[], None]] = []
@@ -42,6 +44,11 @@ def _at_exit() -> None:
         stop_runs(EXIT_SECONDS)
 
 
+def is_under_way() -> bool:
+    """Whether the process ends."""
+    return _stop_by is not None
+
+
 def stop_runs(seconds: float) -> None:
     """Cancel the active runs and wait for their cleanups, as long as there is time.
 
@@ -51,6 +58,7 @@ def stop_runs(seconds: float) -> None:
     global _stop_by
     if _stop_by is None:
         _stop_by = monotonic() + seconds
+        sys.setswitchinterval(SWITCH_SECONDS)  # who stops runs must not wait for loops to yield
     runs = registry.active()
     for run in runs:
         run.cancel(grace=GRACE, reason="shutdown")
