@@ -104,7 +104,8 @@ export class FakeTransport implements Transport {
 
   async where() {
     this.asked.push("where");
-    return this.fake.stacks ?? [];
+    const stacks = this.fake.stacks ?? [];
+    return { stacks, count: stacks.length };
   }
 
   async act(action: Action): Promise<Run> {

@@ -40,6 +40,7 @@ export interface ModelOptions {
 export interface Where {
   at: number | null; // when; null before the first answer
   stacks: Stack[];
+  more: number; // how many stacks there are beside these
   looking: boolean; // somebody has asked and was not answered yet
   problem: string | null; // why the last look saw nothing
 }
@@ -54,7 +55,7 @@ export class RunModel {
   outputNumbers: number[] = [];
   transitions: Transition[] = [];
   /** Where its code was when somebody looked last. */
-  where: Where = { at: null, stacks: [], looking: false, problem: null };
+  where: Where = { at: null, stacks: [], more: 0, looking: false, problem: null };
   run: Run | null;
   kernelAlive: boolean | null = null;
   pending: Action | null = null;
@@ -264,8 +265,9 @@ export class RunModel {
     this.where = { ...this.where, looking: true, problem: null };
     this.changed();
     try {
-      const stacks = await transport.where();
-      this.where = { at: this.now(), stacks, looking: false, problem: null };
+      const { stacks, count } = await transport.where();
+      const more = count - stacks.length;
+      this.where = { at: this.now(), stacks, more, looking: false, problem: null };
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
       this.where = { ...this.where, looking: false, problem };

@@ -27,6 +27,11 @@ export interface OutputPage {
   numbers: number[]; // all that are there, in their order
 }
 
+export interface StackPage {
+  stacks: Stack[];
+  count: number; // how many there are, if more than were sent
+}
+
 export interface Transport {
   readonly capability: Capability;
   show(): Promise<Shown>;
@@ -37,7 +42,7 @@ export interface Transport {
   outputs(since: number): Promise<OutputPage>;
   transitions(): Promise<Transition[]>;
   /** Where the run's code is now. */
-  where(): Promise<Stack[]>;
+  where(): Promise<StackPage>;
   /** Ask for an action; answers with the run as it is then. */
   act(action: Action, input?: string): Promise<Run | null>;
   /** Hear of changes until the returned function is called. */

@@ -164,7 +164,7 @@ test("a look says where the run is, or why nobody can tell", async () => {
   await model.look(); // a second click asks nothing more
   await looked;
   expect(live.asked.filter((action) => action === "where")).toHaveLength(1);
-  expect(model.where).toMatchObject({ stacks, looking: false, problem: null });
+  expect(model.where).toMatchObject({ stacks, more: 0, looking: false, problem: null });
   live.where = () => Promise.reject(new TransportError("silent", "The kernel does not answer."));
   await model.look();
   expect(model.where).toMatchObject({

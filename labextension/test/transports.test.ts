@@ -117,3 +117,12 @@ test("the store answers with the same objects, and acts on nothing", async () =>
   const none = restTransport(async () => new Response("{}", { status: 404 }), "r1");
   await expect(none.show()).rejects.toMatchObject({ kind: "unknown" });
 });
+
+test("where a run is comes from its kernel, with how many stacks there are in all", async () => {
+  const stack = { name: "train", kind: "thread", doing: "running", frames: [], hint: null };
+  const kernel = fakeKernel({ status: "ok", run, stacks: [stack], count: 7 });
+  expect(await controlTransport(kernel, "r1").where()).toEqual({ stacks: [stack], count: 7 });
+  expect(kernel.sent[0]).toMatchObject({ content: { action: "where", run: "r1" } });
+  const store = restTransport(() => Promise.reject(new Error()), "r1");
+  await expect(store.where()).rejects.toMatchObject({ kind: "refused" });
+});

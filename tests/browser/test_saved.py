@@ -23,7 +23,7 @@ LIST = """
 from jupyter_flows import runs
 print(runs.list())
 """
-ACTING = re.compile("Pause|Resume|Cancel|Approve|Send|Replace")
+ACTING = re.compile("Pause|Resume|Cancel|Kill|Abandon|Where|Approve|Send|Replace")
 READING = {"watch", "show", "logs", "tasks", "outputs", "transitions"}
 
 

@@ -20,6 +20,7 @@ import {
   type Capability,
   type LogPage,
   type OutputPage,
+  type StackPage,
   type Transport,
   TransportError,
 } from "../transport";
@@ -73,8 +74,11 @@ export class KernelTransport implements Transport {
     return readTransitions((await this.request("transitions")).transitions);
   }
 
-  async where() {
-    return readStacks((await this.request("where")).stacks);
+  async where(): Promise<StackPage> {
+    const reply = await this.request("where");
+    const stacks = readStacks(reply.stacks);
+    const count = typeof reply.count === "number" ? reply.count : 0;
+    return { stacks, count: Math.max(count, stacks.length) };
   }
 
   async act(action: Action, input?: string): Promise<Run | null> {

@@ -1,14 +1,14 @@
 /** "Where is it?": the stack of each thread, coroutine and process of a run, as plain text. */
 
 import { useEffect } from "preact/hooks";
-import { formatTime } from "../format";
+import { formatCount, formatTime } from "../format";
 import type { RunModel } from "../model";
 import type { Frame, Stack } from "../protocol";
 import { CopyIcon, RefreshIcon } from "./icons";
 import { copyText } from "./transfer";
 
 export function Where({ model }: { model: RunModel }) {
-  const { at, stacks, problem } = model.where;
+  const { at, stacks, more, problem } = model.where;
   useEffect(() => void model.look(), [model]);
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: so that the keyboard can scroll it
@@ -21,6 +21,7 @@ export function Where({ model }: { model: RunModel }) {
       {stacks.map((stack, index) => (
         <OneStack key={index} stack={stack} />
       ))}
+      {more > 0 && <p class="jf-where-note">… and {formatCount(more)} more</p>}
     </div>
   );
 }
@@ -74,7 +75,7 @@ function OneStack({ stack }: { stack: Stack }) {
         </p>
       )}
       {frames.length === 0 ? (
-        <p class="jf-dim">Not in code of its own just now.</p>
+        kind !== "process" && <p class="jf-dim">Not in code of its own just now.</p>
       ) : (
         <ol class="jf-frames" aria-label="Its calls, the latest first">
           {frames.map((frame, index) => (
