@@ -53,6 +53,9 @@ _INTERVALS = (0.002, 0.005, 0.01, 0.02, 0.05)  # seconds from one look to the ne
 _PATIENT_LOOKS = 3  # at a thread that does not move, before its code is let alone
 
 
+_Codes = dict[int, CodeType]  # by identity: two of the same text are equal, and yet two
+
+
 class _Attention:
     """What is watched for one run."""
 
@@ -60,7 +63,7 @@ class _Attention:
 
     def __init__(self, run: FlowRun) -> None:
         self.run = run
-        self.codes: set[CodeType] = set()
+        self.codes: _Codes = {}
         self.looks = 0
         self.again = False  # something was asked since the last look began
         self.unmoved: dict[int, tuple[FrameType, int, int]] = {}  # frame, offset, how often seen
@@ -87,7 +90,7 @@ def _look(attention: _Attention) -> None:
     lives = [life for life in lives_of(attention.run) if _is_wanted(life)]
     held = _is_to_be_held(attention.run)
     if monitoring.available():
-        _watch(attention, _codes(attention, lives) if lives or held else set())
+        _watch(attention, _codes(attention, lives) if lives or held else {})
     for life in lives:
         if life.rung >= KILL:
             _force(life)
@@ -116,11 +119,11 @@ def _is_to_be_held(run: FlowRun) -> bool:
 # -- watching ---------------------------------------------------------------------------
 
 
-def _codes(attention: _Attention, lives: list[Life]) -> set[CodeType]:
+def _codes(attention: _Attention, lives: list[Life]) -> _Codes:
     """Return the code in which the threads and coroutines of a run may be stopped."""
     run = attention.run
     packages = any(life.past_grace for life in lives)
-    codes: set[CodeType] = set()
+    codes: _Codes = {}
     unmoved: dict[int, tuple[FrameType, int, int]] = {}
     for thread in threads_of(run):
         frames = stack_of(thread)
@@ -140,9 +143,9 @@ def _codes(attention: _Attention, lives: list[Life]) -> set[CodeType]:
     return codes
 
 
-def _stoppable(frames: list[FrameType], packages: bool) -> set[CodeType]:
+def _stoppable(frames: list[FrameType], packages: bool) -> _Codes:
     """Return the code of a stack, given from the innermost, that may be stopped in."""
-    codes = set()
+    codes: _Codes = {}
     in_cleanup = False
     for frame in reversed(frames):
         code = frame.f_code
@@ -151,13 +154,14 @@ def _stoppable(frames: list[FrameType], packages: bool) -> set[CodeType]:
         elif in_cleanup or is_engine_module(frame.f_globals.get("__name__")):
             continue
         elif may_be_on_top(code, packages=packages):
-            codes.add(code)
+            codes[id(code)] = code
         in_cleanup = in_cleanup or (code not in entries and frame.f_lasti in unsafe_offsets(code))
     return codes
 
 
-def _watch(attention: _Attention, codes: set[CodeType]) -> None:
-    new, old = codes - attention.codes, attention.codes - codes
+def _watch(attention: _Attention, codes: _Codes) -> None:
+    new = [code for key, code in codes.items() if key not in attention.codes]
+    old = [code for key, code in attention.codes.items() if key not in codes]
     for code in new:
         points(code)  # analysed here, not by the thread that is to be stopped
     attention.codes = codes

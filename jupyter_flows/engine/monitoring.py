@@ -19,7 +19,7 @@ from typing import Any
 
 _monitoring: Any = getattr(sys, "monitoring", None)
 _lock = allocate_lock()
-_watched: Counter[CodeType] = Counter()
+_watched: Counter[int] = Counter()  # by identity; who watches code keeps it alive
 _tool: int | None = None
 _callback: Callable[[FrameType], None] = lambda frame: None  # noqa: E731
 
@@ -43,8 +43,8 @@ def watch(codes: Iterable[CodeType]) -> None:
     with _lock:
         tool = _claim()
         for code in codes:
-            _watched[code] += 1
-            if _watched[code] == 1:
+            _watched[id(code)] += 1
+            if _watched[id(code)] == 1:
                 _monitoring.set_local_events(tool, code, _monitoring.events.INSTRUCTION)
 
 
@@ -52,9 +52,9 @@ def unwatch(codes: Iterable[CodeType]) -> None:
     """Undo one `watch` of these."""
     with _lock:
         for code in codes:
-            _watched[code] -= 1
-            if not _watched[code]:
-                del _watched[code]
+            _watched[id(code)] -= 1
+            if not _watched[id(code)]:
+                del _watched[id(code)]
                 _monitoring.set_local_events(_tool, code, 0)
 
 
