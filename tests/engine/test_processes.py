@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 import psutil
 import pytest
@@ -333,8 +334,8 @@ def test_each_attempt_is_a_new_process(tmp_path):
 
 
 def looping():
-    print("begun")
     try:
+        print("begun")
         while True:
             pass
     finally:
@@ -342,16 +343,16 @@ def looping():
 
 
 def sleeping():
-    print("begun")
     try:
+        print("begun")
         time.sleep(3600)
     finally:
         print("cleaned up")
 
 
 async def awaiting():
-    print("begun")
     try:
+        print("begun")
         await asyncio.sleep(3600)
     finally:
         await asyncio.sleep(0.01)
@@ -359,8 +360,8 @@ async def awaiting():
 
 
 def checking():
-    print("begun")
     try:
+        print("begun")
         while True:
             checkpoint()
     finally:
@@ -412,8 +413,8 @@ def test_sigterm_from_outside_is_a_cancel(until):
     """A process that somebody sends SIGTERM is cancelled, and cleans up."""
 
     def body():
-        print("begun", os.getpid())
         try:
+            print("begun", os.getpid())
             time.sleep(3600)
         finally:
             print("cleaned up")
@@ -514,15 +515,10 @@ def test_a_timeout_of_a_task():
     assert ended(body).result() == "TimedOut"
 
 
-def test_the_end_of_the_supervisor():
+def test_the_end_of_the_supervisor(until):
     """When the supervisor is killed its runs have CRASHED, and the next one has a new one."""
-
-    def body():
-        time.sleep(3600)
-
-    run = start(body)
-    while not run.state.is_running():
-        time.sleep(0.001)
+    run = start(sleeping)
+    until(lambda: "begun" in lines(run))
     old = link.supervisor().pid
     os.kill(old, signal.SIGKILL)
     run.wait(30)
@@ -547,6 +543,14 @@ def counting(path):
             file.write(str(count))
 
 
+def read(files):
+    return {file: file.read_bytes() for file in files}
+
+
+def moves_on(file, was):
+    return file.read_bytes() != was
+
+
 def test_a_pause_suspends_the_whole_tree(tmp_path, until):
     """PAUSED is said when neither the process nor what it started moves; then all go on."""
 
@@ -562,15 +566,16 @@ def test_a_pause_suspends_the_whole_tree(tmp_path, until):
     for _ in range(5):
         run.pause()
         until(lambda: run.state.is_paused())
-        held = [file.read_bytes() for file in files]
+        held = read(files)
         time.sleep(0.05)
-        assert [file.read_bytes() for file in files] == held
+        assert read(files) == held
         run.resume()
         assert run.state.is_running()
-        until(lambda: all(file.read_bytes() != was for file, was in zip(files, held, strict=True)))
+        for file in files:
+            until(partial(moves_on, file, held[file]))
     run.pause()
     until(lambda: run.state.is_paused())
-    run.cancel(grace=0.05)
+    run.kill()
     run.wait(30)
     assert run.state.is_cancelled()
 
