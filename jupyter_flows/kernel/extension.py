@@ -40,6 +40,8 @@ SHUTDOWN_SECONDS = 1.2  # for cleanups: of the 2 s that Jupyter leaves, the rest
 FLUSH_SECONDS = 5.0  # how long a cell waits for lines that are on their way to the store
 STORE_SECONDS = 1.0  # how long a locked store may keep the control channel waiting
 
+_PREPARATION = "jupyter_flows.kernel.in_process:make_ready"
+
 
 class Extension:
     """What is loaded into one shell."""
@@ -69,6 +71,7 @@ class Extension:
         capture.install()
         rich.install(self._shell)
         figures.install()
+        ports.process_preparations.append(_PREPARATION)
         try:
             callers_loop.main_loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -96,6 +99,7 @@ class Extension:
             inputs.uninstall(self._kernel)
         rich.uninstall(self._shell)
         routing.uninstall(self._shell)
+        ports.process_preparations.remove(_PREPARATION)
         ports.listeners.remove(self._watcher.moved)
         ports.history = ports.NoHistory()
         ports.show_error = ports.plain_traceback
