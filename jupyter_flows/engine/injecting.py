@@ -61,7 +61,7 @@ def inject(life: Life, *, unmoved: tuple[FrameType, int] | None = None) -> bool:
     """
     with life._lock:
         ident = life.thread
-        if life.decided or ident is None:
+        if (life.decided and not life.flow_run.abandoned) or ident is None:
             return False
         error = _cancellation(life)
         if unmoved is not None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.runs import FlowRun
 
 _INTERVALS = (0.002, 0.005, 0.01, 0.02, 0.05)  # seconds from one look to the next
+_MANY_LOOKS, _SELDOM = 200, 0.5  # after ten seconds a thread is blocked for long
 _PATIENT_LOOKS = 3  # at a thread that does not move, before its code is let alone
 
 
@@ -102,12 +103,16 @@ def _look(attention: _Attention) -> None:
                 del _attended[attention.run]
                 return
     attention.looks += 1
-    ring(_INTERVALS[min(attention.looks, len(_INTERVALS)) - 1], lambda: _look(attention))
+    seldom = attention.looks > _MANY_LOOKS
+    wait = _SELDOM if seldom else _INTERVALS[min(attention.looks, len(_INTERVALS)) - 1]
+    ring(wait, lambda: _look(attention))
 
 
 def _is_wanted(life: Life) -> bool:
-    """Whether a life is to be stopped by more than asking, and goes on."""
-    return life.cancel_reason is not None and life.rung >= INTERRUPT and not life.decided
+    """Whether a life is to be stopped by more than asking, and goes on, given up or not."""
+    if life.cancel_reason is None or life.rung < INTERRUPT:
+        return False
+    return not life.decided or (life.flow_run.abandoned and bool(life.flow_run.book.workers))
 
 
 def _is_to_be_held(run: FlowRun) -> bool:

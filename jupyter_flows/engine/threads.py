@@ -20,6 +20,7 @@ from typing import Any
 
 from jupyter_flows.engine.stacks import bottom
 from jupyter_flows.engine.waiting import Waiter
+from jupyter_flows.errors import RunCancellation
 
 MOST = 1_000  # tasks of one run at work at once: each thread takes some 50 kB
 
@@ -35,7 +36,10 @@ class EngineThread(threading.Thread):
 
     @bottom
     def run(self) -> None:
-        self._context.run(self._job, *self._job_args)
+        try:
+            self._context.run(self._job, *self._job_args)
+        except RunCancellation:
+            pass  # code that was given up has been hit as it ended
 
 
 Job = tuple[Context, Callable[[], None]]
