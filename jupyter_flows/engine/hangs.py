@@ -78,8 +78,8 @@ IN_C = (
     'Run it with `on="process"`.'
 )
 HELD_ALL = (
-    "It held up all of Python for {seconds:.1f} s, as a call of code in C can. "
-    'Run it with `on="process"`.'
+    "All of Python was held up for {seconds:.1f} s, as by a call of code in C. "
+    'Run such code with `on="process"`.'
 )
 
 _NAMES = {  # functions of the standard library that wait, by the hint for them

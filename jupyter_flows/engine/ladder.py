@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 from time import time
 
+from jupyter_flows.engine.hangs import HELD_ALL
 from jupyter_flows.engine.life import ASK, INTERRUPT, KILL, Life
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.timers import Alarm, ring
@@ -92,9 +93,10 @@ class Ladder:
             due = self._next_at
             self.rung = rung
         late = time() - due if due is not None else 0.0
+        held_up = late if late > _LATE else 0.0
         before, told = position(life), life.stopping
         self._note(told.stuck if told else None, told.hint if told else None)
-        self._log()
+        self._log(held_up)
         for each in lives_of(life.flow_run) if life is life.flow_run else [life]:
             each.rung = max(each.rung, rung)
         executor = life.flow_run.executor
@@ -107,7 +109,7 @@ class Ladder:
         life.changed()
         if self._settling is not None:
             self._settling.cancel()
-        self._settling = ring(SETTLES, lambda: self._look(before, late if late > _LATE else 0.0))
+        self._settling = ring(SETTLES, lambda: self._look(before, held_up))
 
     def _look(self, before: Position | None, late: float) -> None:
         """Say what holds it, now that a rung has not stopped it."""
@@ -137,11 +139,13 @@ class Ladder:
             hint=hint,
         )
 
-    def _log(self) -> None:
+    def _log(self, held_up: float) -> None:
         run = self._life.flow_run
         passed = time() - self._life.asked_at
         how = run.executor.saying[self.rung]
         text = f"{self._who} has not stopped {passed:.1f} s after it was asked to: {how}."
+        if held_up:
+            text += f" {HELD_ALL.format(seconds=held_up)}"
         run.log.add(logging.WARNING, "flow", text)
 
     @property

@@ -99,22 +99,31 @@ def _within_run(frames: Frames) -> Frames:
 
 def _frames_of_task(task: asyncio.Task[Any], thread: int | None) -> Frames:
     coroutine: Any = task.get_coro()
-    if getattr(coroutine, "cr_running", False) and thread is not None:
+    if _is_running(task) and thread is not None:
         frames, outermost = stack_of(thread), coroutine.cr_frame
         if outermost in frames:
             return frames[: frames.index(outermost) + 1]
     return list(suspended_frames(coroutine))[::-1]
 
 
-def _hint(frames: Frames, life: Life | None) -> str | None:
-    if life is not None and (
-        is_shielded_task(life.root.task)
-        if life.root is not None
-        else life.thread is not None and is_shielded_thread(life.thread)
-    ):
+def _hint(frames: Frames, life: Life) -> str | None:
+    if life.root is not None:
+        return _hint_of_task(frames, life.root.task)
+    if life.thread is not None and is_shielded_thread(life.thread):
         return hangs.SHIELD
-    waits = None if life is not None and life.root is not None else hangs.wait_on(frames)
+    return hangs.wait_on(frames) or hangs.cleanup_on(frames)
+
+
+def _hint_of_task(frames: Frames, task: asyncio.Task[Any]) -> str | None:
+    if is_shielded_task(task):
+        return hangs.SHIELD
+    waits = hangs.wait_on(frames) if _is_running(task) else None
     return waits or hangs.cleanup_on(frames)
+
+
+def _is_running(task: asyncio.Task[Any]) -> bool:
+    """Whether a task executes, rather than awaits."""
+    return bool(getattr(task.get_coro(), "cr_running", False))
 
 
 # -- all stacks of a run ----------------------------------------------------------------
@@ -191,19 +200,13 @@ def _of_thread(ident: int, lives: list[Life]) -> Stack:
 def _of_task(
     task: asyncio.Task[Any], thread: int | None, lives: list[Life], near: list[Life]
 ) -> Stack:
-    coroutine: Any = task.get_coro()
-    running = bool(getattr(coroutine, "cr_running", False))
     frames = _frames_of_task(task, thread)
-    name = " › ".join(life.name for life in lives) or _name_of(task)
-    hint = hangs.wait_on(frames) if running else None
-    if hint is None:
-        hint = hangs.SHIELD if is_shielded_task(task) else hangs.cleanup_on(frames)
     return Stack(
-        name=name,
+        name=" › ".join(life.name for life in lives) or _name_of(task),
         kind="coroutine",
-        doing=_doing(near, True, not running),
+        doing=_doing(near, True, not _is_running(task)),
         frames=_described(frames),
-        hint=hint,
+        hint=_hint_of_task(frames, task),
     )
 
 

@@ -438,6 +438,28 @@ def test_a_run_that_does_not_stop_shows_the_line_that_holds_it(until):
     run.wait(20)
 
 
+def test_what_blocks_an_event_loop_is_shown(until):
+    """An async run whose loop is blocked shows the blocking call, not an await."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    async def blocks():
+        lock.acquire()
+
+    @flow(name="blocked")
+    async def body():
+        await blocks()
+
+    run = body.start()
+    when_at(until, run, "lock.acquire()")
+    run.cancel(grace=0.01)
+    until(lambda: run.record().stopping.stuck is not None)
+    assert run.record().stopping.stuck.text == "lock.acquire()"
+    assert run.record().stopping.hint == hangs.LOCK
+    lock.release()
+    run.wait(20)
+
+
 def test_a_task_that_holds_its_run_is_what_is_shown(until):
     """Of a run that waits for a stuck task, the task's line is shown, not the waiting."""
     items = queue.Queue()
@@ -487,6 +509,24 @@ def test_stacks_are_shown_as_text(until, release):
     release.set()
     run.wait(20)
     assert repr(run.where()) == "None of its code runs."
+
+
+def test_code_that_holds_up_all_of_python_is_told(until, release):
+    """When C held the interpreter, so that even the ladder came late, the log says so."""
+
+    @flow(name="holds-all")
+    def body():
+        release.wait(60)
+        max(range(10**8))
+        time.sleep(60)
+
+    run = body.start()
+    when_at(until, run, "release.wait(60)")
+    run.cancel(grace=0.2)
+    release.set()
+    run.wait(60)
+    assert run.state.is_cancelled()
+    assert any("All of Python was held up for" in line.message for line in run.logs)
 
 
 # -- processes ------------------------------------------------------------------------------
