@@ -9,21 +9,32 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     outputs        what a run displayed
     progress       its bars
     texts          values and errors as text
-    timers         the one thread that rings
+    stacks         the frames of threads and suspended coroutines
     threads        threads that belong to one run
+    timers         the one thread that rings
     safe_lines     where in a stack raising costs no cleanup
+    shielding      code that is left to end
     pausing        who is parked
     checkpoints    where an ask takes hold in running code
+    monitoring     calls back at every instruction of watched code
+    injecting      raises in another thread, wherever that is
+    timeouts       the clock of an attempt
     life           states, asks and waiters: what flow runs and task runs share
     task_runs      TaskRun, and subflows as their callers list them
+    sections       blocks that are stopped by themselves
+    loops          an event loop that can be parked
+    interrupting   stops or holds code that reaches no checkpoint
+    hangs          well-known ways to hang, and what to write instead
+    whereabouts    where a run is, for people
+    ladder         what is done, and when, to stop what was asked to stop
     runs           FlowRun
     registry       all runs of the process
     asking         a run that waits for a person
     capture        prints, logging, helper threads, sleep, input
     console        a foreground run's log on stderr
-    loops          an event loop that can be parked
     outcomes       from what code returned or raised to a state
     ending         what becomes of runs when the process ends
     runner         attempts, from the first to the last
+    processes/     children of a supervisor that leaves none behind
     executors/     where a run runs: one file a kind, one contract
 """
