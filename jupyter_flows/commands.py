@@ -307,8 +307,9 @@ class _Process:
         self._lock = threading.Lock()
         self._begun = Waiter()
         self._process: subprocess.Popen[bytes] | None = None
-        self._error: OSError | None = None
-        self._texts: tuple[list[str], list[str]] = ([], [])
+        self._error: OSError | RuntimeError | None = None
+        self._others: list[EngineThread] = []
+        self._texts: dict[int, list[str]] = {STDOUT: [], STDERR: []}
         # the context says which cell the output of a command outside of runs belongs to
         self._reader = self._thread("out", self._run)
 
@@ -331,7 +332,7 @@ class _Process:
             try:
                 if not self._given_up:
                     self._process = self._begin()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # no program, or no thread to read it
                 self._error = error
         self._begun.wake()
         if self._process is not None:
@@ -354,23 +355,33 @@ class _Process:
             env={**(os.environ if order.env is None else order.env), MARK: mark},
             start_new_session=True,
         )
+        try:
+            self._start_others(process)
+        except RuntimeError:  # Python ends
+            process.kill()
+            process.communicate()
+            raise
         self.descendants = Descendants(process.pid, mark, before)
         _running.add(self)
         return process
 
+    def _start_others(self, process: subprocess.Popen[bytes]) -> None:
+        """Start the threads that serve the pipes that this thread does not."""
+        self._others.append(self._thread("err", self._read, process.stderr, STDERR))
+        if self._order.input is not None:
+            self._others.append(self._thread("in", _write, process.stdin, self._order.input))
+        for thread in self._others:
+            thread.start()
+
+    def _read(self, pipe: IO[bytes], level: int) -> None:
+        sink = self._order.sink
+        _read(pipe, self._texts[level], None if sink is None else sink(level))
+
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         """Read to the end of the command, and say that it has come."""
         assert process.stdout is not None, "a pipe"
-        assert process.stderr is not None, "a pipe"
-        sink = self._order.sink
-        sinks = [None if sink is None else sink(level) for level in (STDOUT, STDERR)]
-        others = [self._thread("err", _read, process.stderr, self._texts[1], sinks[1])]
-        if self._order.input is not None:
-            others.append(self._thread("in", _write, process.stdin, self._order.input))
-        for thread in others:
-            thread.start()
-        _read(process.stdout, self._texts[0], sinks[0])
-        for thread in others:
+        self._read(process.stdout, STDOUT)
+        for thread in self._others:
             thread.join()
         _wait_unreaped(process)
         _running.discard(self)
@@ -431,7 +442,7 @@ class _Process:
         """
         assert self._process is not None, "it has ended"
         returncode = self._process.wait()
-        out, err = ("".join(text) for text in self._texts)
+        out, err = ("".join(self._texts[level]) for level in (STDOUT, STDERR))
         arguments = self._order.command
         if check and returncode:
             raise CommandFailed(returncode, arguments, out, err)

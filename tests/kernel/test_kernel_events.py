@@ -95,7 +95,7 @@ BODIES = {  # twenty runs, each with a cleanup; what they do is stopped by diffe
     "thread computes": ("thread", "while True: n += 1"),
     "thread commands": (
         "thread",
-        "from jupyter_flows import run_process\nrun_process('while sleep 0.01; do echo on; done | cat')",
+        "from jupyter_flows import run_process as p\np('while sleep 0.01; do echo on; done | cat')",
     ),
     "thread command that is stubborn": (
         "thread",
@@ -263,7 +263,7 @@ def computes():
 @flow
 def commands():
     print("begun")
-    try: run_process("trap '' TERM; while :; do sleep 0.1; done")
+    try: run_process("trap '' TERM; echo on; while :; do sleep 0.1; done")
     finally: open(sys.argv[1] + "/commands", "w")
 
 @flow
@@ -275,8 +275,7 @@ async def awaits():
         open(sys.argv[1] + "/awaits", "w")
 
 left = [computes.start(), commands.start(), awaits.start()]
-while not all(run.logs for run in left): time.sleep(0.01)
-time.sleep(0.2)
+while not (all(run.logs for run in left) and len(left[1].logs) == 2): time.sleep(0.01)
 """
 
 
