@@ -37,4 +37,5 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     runner         attempts, from the first to the last
     processes/     children of a supervisor that leaves none behind
     executors/     where a run runs: one file a kind, one contract
+    processes/     runs in processes of their own, and the supervisor that ends them
 """

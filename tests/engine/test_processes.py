@@ -218,6 +218,39 @@ def test_unfinished_lines_are_seen(until):
     run.wait(30)
 
 
+def test_a_flood_of_output_holds_nothing_up():
+    """A process that writes without end is cancelled as any other, and loses nothing before."""
+
+    def body():
+        os.write(1, b"first\n")
+        while True:
+            os.write(1, b"x" * 999 + b"\n")
+
+    run = start(body)
+    while not run.logs:
+        time.sleep(0.001)
+    time.sleep(0.2)
+    before = time.monotonic()
+    run.cancel(grace=0)
+    run.wait(30)
+    assert run.state.is_cancelled()
+    assert time.monotonic() - before < 2
+
+
+def test_large_values_travel():
+    """Arguments and results of many megabytes travel, and what was printed before them."""
+
+    def body(data):
+        for i in range(10_000):
+            print(i)
+        return data + b"!"
+
+    data = os.urandom(1 << 20) * 20
+    run = ended(body, data)
+    assert run.result() == data + b"!"
+    assert lines(run, "stdout") == [*map(str, range(10_000))]
+
+
 # -- errors -----------------------------------------------------------------------------
 
 
@@ -500,6 +533,17 @@ def test_a_timeout(stuck):
 
     run = ended(body, stuck, timeout_seconds=0.3, cancel_grace_seconds=0.1, kill_grace_seconds=0.2)
     assert run.state.name == "TimedOut"
+
+
+def test_more_time():
+    """`refresh_timeout` in a process gives its run more time, by the kernel's clock."""
+
+    def body():
+        for _ in range(4):
+            time.sleep(0.2)
+            current_run().refresh_timeout()
+
+    assert ended(body, timeout_seconds=0.5).state.is_completed()
 
 
 def test_a_timeout_of_a_task():

@@ -23,7 +23,6 @@ import select
 import signal
 import socket
 import sys
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -69,6 +68,7 @@ class Order:
     attempt: int
     log_prints: bool
     grace: float
+    may_time_out: bool
     refusals: dict[str, str | None]  # why nobody can be asked, by what for
     cwd: str | None
     environ: dict[str, str]
@@ -161,7 +161,6 @@ class _Child:
         os.environ.clear()
         os.environ.update(order.environ)
         sys.path[:] = order.path
-        sys.modules.setdefault("__main__", types.ModuleType("__main__"))
         for name, level in order.levels.items():
             logging.getLogger(name or None).setLevel(level)
         sys.stdout, sys.stderr = _stream(1), _stream(2)
@@ -236,6 +235,7 @@ class ChildRun(FlowRun):
         self._channel = channel
         self._asked: dict[int, Question] = {}
         self._number = 0
+        self._clock = _KernelsTimeout(channel) if order.may_time_out else None
         super().__init__(
             flow_name=order.flow_name,
             executor=executor,
@@ -246,6 +246,15 @@ class ChildRun(FlowRun):
         )
         self.attempt = order.attempt - 1
         self.outputs = _RelayedOutputs(channel)
+
+    @property
+    def timeout(self) -> Any:
+        """The kernel's clock, which can be given more time."""
+        return self._clock
+
+    @timeout.setter
+    def timeout(self, timeout: Any) -> None:
+        """Leave the clock to the kernel."""
 
     def cancel(self, grace: float | None = None, *, reason: str = "user") -> bool:
         """Ask the kernel, which asks this process and its ladder."""
@@ -291,6 +300,20 @@ class ChildRun(FlowRun):
             if not self._questions:
                 self._unpause()
         self.book.wake()
+
+
+class _KernelsTimeout:
+    """The clock of an attempt, which is the kernel's, as its code knows it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def refresh(self, seconds: float | None) -> None:
+        """Give more time."""
+        self._channel.send("refresh", seconds)
+
+    def end(self) -> None:
+        """The kernel sees when the attempt is over."""
 
 
 class _RelayedOutputs(RunOutputs):

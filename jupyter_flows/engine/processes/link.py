@@ -32,6 +32,7 @@ import threading
 from _thread import allocate_lock
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -55,6 +56,7 @@ from jupyter_flows.states import Cancelled, Crashed, State, StateType
 _READY_SECONDS = 30.0  # for a supervisor to begin
 _END_SECONDS = 5.0  # for a child to end once its run has
 _PEEK_SECONDS = 5.0
+_MOST_READS = 16  # of a descriptor at once, as a process may write without end
 _WHERE_SECONDS = 1.0
 _SILENT = "It does not answer: a call of code in C holds all of its Python up."
 _PROGRAM = (
@@ -116,14 +118,20 @@ class Supervisor:
         """Return a fresh child's process id and descriptors.
 
         Raises:
-            OSError: the supervisor is gone.
+            ConnectionError: the supervisor is gone.
+            OSError: the system has no process left.
         """
         with self._spawning:
             self.request(program.SPAWN)
             answer, descriptors, _, _ = socket.recv_fds(self._socket, 4, 4)
-        if len(answer) < 4 or len(descriptors) < 4:
-            raise OSError("The supervisor of processes has ended.")
-        return struct.unpack("<i", answer)[0], list(descriptors)
+        if len(answer) < 4:
+            raise ConnectionResetError("The supervisor of processes has ended.")
+        (pid,) = struct.unpack("<i", answer)
+        if len(descriptors) < 4:
+            for each in descriptors:
+                os.close(each)
+            raise OSError("The system has no process, or no file descriptors, left for it.")
+        return pid, list(descriptors)
 
     def request(self, kind: bytes, pid: int = 0, number: int = 0) -> None:
         """Ask for something to be done; it is told on the child's own pipe."""
@@ -164,7 +172,7 @@ def spawn() -> tuple[Supervisor, int, list[int]]:
     current = supervisor()
     try:
         return current, *current.spawn()
-    except OSError:  # it has just ended
+    except ConnectionError:  # it has just ended
         with _starting:
             if _supervisor is current:
                 _supervisor = None
@@ -359,6 +367,7 @@ class Attempt:
             attempt=run.attempt,
             log_prints=run.captures,
             grace=run.options.cancel_grace_seconds,
+            may_time_out=run.timeout is not None,
             refusals={kind: asking.can_ask(run, kind) for kind in ("approval", "input")},
             cwd=cwd,
             environ=dict(os.environ),
@@ -439,14 +448,15 @@ class Attempt:
         if self._watch in readable:
             self._hear_supervisor()
 
-    def _hear(self) -> None:
+    def _hear(self, *, everything: bool = False) -> None:
         for fd, stream in self._pipes.copy().items():
-            if not stream.read(fd):
+            if not stream.read(fd, everything=everything):
                 self._pipes.pop(fd)
                 os.close(fd)
         try:
-            for what, *details in self._channel.available() if self._channel.open else ():
-                self._heed(what, details)
+            if self._channel.open:
+                for what, *details in self._channel.available(everything=everything):
+                    self._heed(what, details)
         except (EOFError, OSError):
             self._channel.close()
 
@@ -494,6 +504,9 @@ class Attempt:
                 if run.cancel_reason is None:
                     run.log.add(logging.WARNING, "flow", "Its process was sent SIGTERM.")
                     run.cancel()
+            case "refresh":
+                if run.timeout is not None:
+                    run.timeout.refresh(details[0])
             case "pause":
                 try:
                     run.pause()
@@ -540,7 +553,7 @@ class Attempt:
             while self._code is None:
                 select.select([self._watch], [], [])
                 self._hear_supervisor()
-        self._hear()
+        self._hear(everything=True)
         for fd, stream in self._pipes.items():
             os.close(fd)
             stream.close()
@@ -621,9 +634,9 @@ class _Stream:
         self._writer = LineWriter(run.log, STDOUT, source) if run.captures else None
         self._stream = sys.stdout if source == "stdout" else sys.stderr
 
-    def read(self, fd: int) -> bool:
-        """Take what is there; return False when nothing more will come."""
-        while True:
+    def read(self, fd: int, *, everything: bool) -> bool:
+        """Take what is there, or some of it; return False when nothing more will come."""
+        for _ in count() if everything else range(_MOST_READS):
             try:
                 data = os.read(fd, 1 << 16)
             except BlockingIOError:
@@ -634,6 +647,7 @@ class _Stream:
             if not data:
                 self.close()
                 return False
+        return True
 
     def close(self) -> None:
         """Make a line of what has no newline."""

@@ -31,8 +31,10 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
 import traceback
+import types
 from typing import NoReturn
 
 from jupyter_flows.engine import capture
@@ -148,7 +150,10 @@ class Supervisor:
 
     def _make_spare(self) -> None:
         if self._spare is None:
-            self._spare = _Child()
+            try:
+                self._spare = _Child()
+            except OSError:  # the system has no process left: tried again later
+                return
             self._children[self._spare.pid] = self._spare
 
     def _take_requests(self) -> bool:
@@ -169,7 +174,9 @@ class Supervisor:
     def _hand_over(self) -> None:
         self._make_spare()
         child, self._spare = self._spare, None
-        assert child is not None, "just made"
+        if child is None:
+            self._control.sendall(struct.pack("<i", 0))
+            return
         rights = array.array("i", child.descriptors)
         self._control.sendmsg(
             [struct.pack("<i", child.pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
@@ -285,10 +292,12 @@ def main(control: int, kernel: int, prepare: list[str]) -> NoReturn:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     adopt_orphans()
+    del sys.modules["__main__"]  # this program, which is nothing to a run
     capture.install()
     for name in prepare:
         module, _, function = name.partition(":")
         getattr(importlib.import_module(module), function)()
+    sys.modules.setdefault("__main__", types.ModuleType("__main__"))
     gc.collect()
     gc.freeze()
     supervisor.serve()

@@ -51,20 +51,23 @@ class Channel:
             if not self._read(0):
                 return None
 
-    def available(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the messages that are there, without waiting.
+    def available(self, *, everything: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Yield the messages that are there, or the first of them, without waiting.
 
         Raises:
             EOFError: the other end is gone, and all that it sent was yielded.
         """
         yield from self._whole()
-        try:
-            alive = self._read(socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        yield from self._whole()
-        if not alive:
-            raise EOFError
+        while True:
+            try:
+                alive = self._read(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            yield from self._whole()
+            if not alive:
+                raise EOFError
+            if not everything:
+                return
 
     def _read(self, flags: int) -> bool:
         try:
