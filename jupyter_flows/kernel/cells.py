@@ -81,7 +81,7 @@ class CellBody:
         if raw_cell is None:
             raw_cell = f"%%flow {name}" + "\n" * (first_line - 1) + source
         text = _transformed(shell, source, raw_cell.splitlines()[: first_line - 1])
-        self.filename: str = shell.compile.cache(text, shell.execution_count, raw_code=raw_cell)
+        self.filename: str = shell.compile.cache(text, _number(shell), raw_code=raw_cell)
         parsed = shell.compile.ast_parse(text, filename=self.filename)
         tree: ast.Module = shell.transform_ast(parsed)  # type: ignore[no-untyped-call]
         self._certain = frozenset(_surely_bound(tree))
@@ -205,6 +205,12 @@ def _transformed(shell: InteractiveShell, source: str, above: list[str]) -> str:
     dropped = source[: len(source) - len(body)].count("\n")  # IPython drops leading blank lines
     text: str = shell.transform_cell(source)  # type: ignore[no-untyped-call]
     return "".join(f"# {line}\n" for line in above) + "\n" * dropped + text
+
+
+def _number(shell: InteractiveShell) -> int:
+    """The number that the notebook shows beside the cell; newer IPythons count up before it runs."""
+    history: Any = shell.history_manager
+    return max(len(history.input_hist_raw) - 1, 1)
 
 
 def _future_first(tree: ast.Module) -> None:
