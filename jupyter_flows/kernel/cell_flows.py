@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from jupyter_flows.context import progress_of_loop
 from jupyter_flows.engine.executors import for_background
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.errors import FlowsError
 from jupyter_flows.flows import Flow
 from jupyter_flows.kernel import figures, reruns
 from jupyter_flows.kernel.cells import CellBody
@@ -71,6 +72,7 @@ def start(
         SyntaxError: the cell cannot be compiled.
         NoSuchWorker: the worker does not run such code.
         NotActive: an earlier run is active and ``on_rerun`` is ``reject``.
+        NotPortable: a variable that the code uses cannot be sent to its process.
     """
     body = CellBody(
         shell,
@@ -112,6 +114,12 @@ def start(
             portable=lambda: _portable(shell, body, options),
         )
 
+    def launch_later() -> None:
+        try:
+            context.run(launch)
+        except FlowsError:  # which the run has ended with: there is no cell to raise it in
+            return
+
     def close() -> None:
         if run.state.type is not StateType.COMPLETED:
             body.close()
@@ -119,7 +127,7 @@ def start(
     run.on_done(close)
     reruns.remember(key, run)
     if waits and earlier is not None:
-        reruns.launch_after(earlier, run, lambda: context.run(launch))
+        reruns.launch_after(earlier, run, launch_later)
         if options.on_rerun == "replace":
             reruns.replace(run)
     else:

@@ -67,6 +67,10 @@ class FlowMagics:
         Top-level ``await``, ``!command`` and ``%magic`` lines work as in any cell. The
         last expression is the run's result.
 
+        With ``--on process`` the names that the code uses travel to a process, and
+        those that it binds come back: as copies, so what it changes inside of an object
+        without binding it anew stays there. Such a run can be killed whatever it does.
+
         Examples::
 
             %%flow train --out run

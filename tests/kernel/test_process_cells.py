@@ -215,3 +215,49 @@ def test_retries_begin_anew(flows):
         "--retries 1",
     )
     assert value(flows, "'only_first' in globals()") == "False"
+
+
+def test_its_tasks_are_listed(flows):
+    """Tasks of a process run are listed as those of any run."""
+    run = flow(
+        flows,
+        """
+        from jupyter_flows import task
+
+        @task
+        def step(x):
+            return x
+
+        stepped = [step(1), step.submit(2).result()]
+        """,
+    )
+    tasks = flows.control("tasks", run=run, start=0, stop=10)["tasks"]
+    assert [(each["number"], each["name"]) for each in tasks] == [(0, "step-0"), (1, "step-1")]
+    assert {each["state_type"] for each in tasks} == {"COMPLETED"}
+    assert value(flows, "stepped") == "[1, 2]"
+
+
+def test_a_run_that_had_to_wait_and_cannot_travel(flows):
+    """A queued run whose variable cannot travel when its turn comes has ended with that error."""
+    source = "%%flow --on process\nimport time\ntime.sleep(turn)"
+    flows.run("turn = 3600")
+    flows.run(source, cell_id="waits")
+    first = flows.latest()
+    flows.until(first, "RUNNING")
+    flows.run(source, cell_id="waits")
+    second = flows.latest()
+    flows.run("import threading; turn = threading.Lock()")
+    flows.control("cancel", run=first)
+    record = flows.until(second, "CRASHED")
+    assert "'turn'" in record["error"]["message"]
+    flows.until(first, "CANCELLED")
+
+
+def test_the_kernel_works_on_while_c_code_holds_up_a_process(flows):
+    """A process whose C code holds Python's lock holds up nothing else, and can be killed."""
+    flows.run("%%flow --on process\nsum(range(10**12))")
+    run = flows.latest()
+    flows.until(run, "RUNNING")
+    assert value(flows, "1 + 1") == "2"
+    flows.control("kill", run=run)
+    flows.until(run, "CANCELLED")
