@@ -234,3 +234,10 @@ def test_a_view_is_shown_only_where_it_is_wanted(flows: Any) -> None:
     assert not flows.run("%%flow unseen --no-view --wait\n1")["displays"]
     assert not [each for each in flows.heard[before:] if each["msg_type"] == "comm_open"]
     assert len(flows.run("%%flow seen\n1")["displays"]) == 1
+
+
+def test_a_traceback_names_the_cell_as_the_notebook_does(flows: Any) -> None:
+    """The number in a run's traceback is the one beside the cell that started it."""
+    flows.run("%%flow fails --out run --no-view\n1 / 0")
+    told = flows.run("run.wait(); 'In[%d]' % (len(In) - 2) in run.record().error.traceback")
+    assert told["result"] == "True"
