@@ -25,7 +25,7 @@ from jupyter_flows.engine import registry
 from jupyter_flows.engine.executors import callers_loop
 
 FOR_EVER = "3600"
-STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DISK_SLEEP}
 PYTHON = sys.executable
 STUBBORN = "trap '' TERM; echo on; while :; do sleep 0.1; done"  # a shell that ignores SIGTERM
 
@@ -486,7 +486,8 @@ def test_a_pause_suspends_it(start, until):
     for _ in range(20):
         run.pause()
         until(lambda: run.state.name == "Paused")
-        # one that was about to run is stopped when its turn comes, before it does anything
+        # one that was about to run is stopped when its turn comes, before it does anything;
+        # one that has just forked sleeps until its child, which is stopped, can begin
         until(lambda: {each.status() for each in commands_below()} <= STILL)
         count = run.log.count
         run.resume()
