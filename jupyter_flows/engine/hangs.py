@@ -19,12 +19,13 @@ import io
 import linecache
 import socket
 from collections.abc import Sequence
+from itertools import takewhile
 from types import BuiltinFunctionType, FrameType, MethodDescriptorType
 from typing import Any
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.ports import is_engine_module
-from jupyter_flows.engine.safe_lines import cleanup_offsets
+from jupyter_flows.engine.safe_lines import cleanup_offsets, is_own
 from jupyter_flows.engine.stacks import entries
 
 LOCK = (
@@ -131,6 +132,9 @@ _LONGEST_CALL = 60  # characters of a call that is quoted
 
 def wait_on(frames: Sequence[FrameType]) -> str | None:
     """Return the hint for a stack, the innermost frame first, that waits in a well-known way."""
+    frames = list(takewhile(_is_not_the_engines, frames))
+    if not any(is_own(frame.f_code, packages=True) for frame in frames):
+        return None  # the engine waits: that can be stopped
     for frame in reversed(frames):
         known = _FUNCTIONS.get(f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}")
         if known is not None:
@@ -157,6 +161,10 @@ def c_call_on(frame: FrameType) -> str | None:
         return None
     text, _ = _expression(frame)
     return IN_C.format(call=_shortened(text)) if text else None
+
+
+def _is_not_the_engines(frame: FrameType) -> bool:
+    return not is_engine_module(frame.f_globals.get("__name__"))
 
 
 def _wait_in_c(frame: FrameType) -> str | None:

@@ -166,6 +166,16 @@ def turns(code: CodeType) -> Offsets:
     return known
 
 
+def is_own(code: CodeType, *, packages: bool) -> bool:
+    """Return whether code is of the user's own files, not of the standard library's.
+
+    Args:
+        code: the code.
+        packages: whether installed packages count as the user's own.
+    """
+    return not _is_library(code.co_filename, packages)
+
+
 def may_be_on_top(code: CodeType, *, packages: bool) -> bool:
     """Return whether code of this file may be stopped inside: never the standard library's.
 

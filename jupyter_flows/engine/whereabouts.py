@@ -29,7 +29,7 @@ from jupyter_flows.engine.checkpoints import real_sleep
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.loops import RunLoop
 from jupyter_flows.engine.ports import is_engine_module
-from jupyter_flows.engine.safe_lines import _is_library
+from jupyter_flows.engine.safe_lines import is_own
 from jupyter_flows.engine.shielding import is_shielded_task, is_shielded_thread
 from jupyter_flows.engine.stacks import entries, helpers, lives_of, stack_of, suspended_frames
 from jupyter_flows.records import Frame, Stack
@@ -161,7 +161,7 @@ def stacks(run: FlowRun) -> Stacks:
     found += [_of_task(task, of[0].thread, of, of) for task, of in tasks.items()]
     roots = [(life.root.loop, life) for life in lives if life.root is not None]
     for loop, life in dict(reversed(roots)).items():
-        for task in asyncio.all_tasks(loop) - tasks.keys():
+        for task in sorted(asyncio.all_tasks(loop) - tasks.keys(), key=_order):
             if isinstance(loop, RunLoop) or _belongs(task, lives):
                 found.append(_of_task(task, life.thread, [], [life]))
     runs = {life.flow_run for life in lives}
@@ -247,11 +247,20 @@ def _with_calls_of_c(found: list[Stack], threads: list[int]) -> list[Stack]:
             for ident, (top, offset) in tops.items()
             if now.get(ident) is top and top.f_lasti == offset
         }
-    hints = {ident: hangs.c_call_on(top) for ident, (top, _) in tops.items()}
+    hints = {
+        ident: hangs.wait_on(_within_run(stack_of(ident))) or hangs.c_call_on(top)
+        for ident, (top, _) in tops.items()
+    }
     return [
         replace(stack, hint=hints[ident]) if ident in hints else stack
         for stack, ident in zip(found, threads, strict=True)
     ]
+
+
+def _order(task: asyncio.Task[Any]) -> tuple[int, str]:
+    """So that `Task-10` comes after `Task-9`."""
+    name = task.get_name()
+    return len(name), name
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:
@@ -298,4 +307,4 @@ def _is_own(frame: FrameType) -> bool:
     """Whether it is the user's own code: neither the library's, a package's, nor the engine's."""
     if is_engine_module(frame.f_globals.get("__name__")):
         return False
-    return not _is_library(frame.f_code.co_filename, packages_allowed=False)
+    return is_own(frame.f_code, packages=False)

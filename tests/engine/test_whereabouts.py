@@ -389,6 +389,15 @@ def test_a_long_call_of_code_in_c_says_which(until):
     run.wait(60)
 
 
+def test_what_can_be_stopped_has_no_hint(until):
+    """A run that waits in the engine, as in a sleep, waits in a way that can be stopped."""
+    run = flow(lambda: time.sleep(60), name="sleeps").start()
+    until(lambda: [stack.doing for stack in run.where()] == ["waiting"])
+    assert only(run.where()).hint is None
+    run.cancel()
+    run.wait(20)
+
+
 def test_a_sleep_in_a_cleanup_and_a_shield_are_told(until, release):
     """What the engine itself leaves to end says so."""
 
@@ -517,7 +526,7 @@ def test_code_that_holds_up_all_of_python_is_told(until, release):
     @flow(name="holds-all")
     def body():
         release.wait(60)
-        max(range(10**8))
+        max(range(5 * 10**7))
         time.sleep(60)
 
     run = body.start()

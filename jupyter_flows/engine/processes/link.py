@@ -58,7 +58,7 @@ _END_SECONDS = 5.0  # for a child to end once its run has
 _PEEK_SECONDS = 5.0
 _MOST_READS = 16  # of a descriptor at once, as a process may write without end
 _WHERE_SECONDS = 1.0
-_SILENT = "It does not answer: a call of code in C holds all of its Python up."
+_SILENT = "It does not answer: it is starting, or a call of code in C holds up all of its Python."
 _PROGRAM = (
     "import json, sys; path, control, kernel, prepare = json.loads(sys.argv[1]); "
     "sys.path[:] = path; from jupyter_flows.engine.processes.supervisor import main; "
@@ -316,7 +316,7 @@ class Attempt:
         stacks = None if self._suspended else self.inquiries.where()
         if stacks is None:
             silent = Stack(
-                name=f"process {self._pid}",
+                name=f"{self._run.name} ({self._pid})",
                 kind="process",
                 doing="suspended" if self._suspended else "running",
                 frames=(),
