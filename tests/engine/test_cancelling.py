@@ -708,3 +708,47 @@ def test_a_timer_rings_once_and_not_when_cancelled(until):
     ring(0.02, lambda: rung.append("never")).cancel()
     until(lambda: len(rung) == 2)
     assert rung == ["early", "late"]
+
+
+def test_equal_functions_are_told_apart(until):
+    """Of two runs with code of the same text each is interrupted: also the second."""
+    source = "def spin(counts):\n    while True: counts.append(1)\n"
+    runs = []
+    for _ in range(2):
+        names = {}
+        exec(compile(source, "<cell>", "exec"), names)
+        counts = []
+
+        @flow(name="spins")
+        def spins(spin=names["spin"], counts=counts):
+            spin(counts)
+
+        run = spins.start()
+        until(lambda counts=counts: counts)
+        runs.append(run)
+    for run in runs:
+        run.cancel(grace=0)
+    for run in runs:
+        run.wait(10)
+        assert run.state.name == "Cancelled"
+
+
+def test_a_kill_leaves_the_event_loop_of_a_cleanup_alone(until):
+    """Kill does not break the loop of an async run between two steps of its body."""
+    cleaning = []
+
+    @flow
+    async def tidies():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cleaning.append(1)
+            await asyncio.sleep(0.05)
+
+    run = tidies.start()
+    until(lambda: run.state.name == "Running")
+    run.cancel(grace=60)
+    until(lambda: cleaning)
+    run.kill()
+    run.wait(10)
+    assert run.state.name == "Cancelled"
