@@ -8,7 +8,7 @@ process id and a number (`REQUEST`):
     SUSPEND    stop the child and all below it; ``stopped NUMBER`` is said on that pipe
                when none of them moves
     CONTINUE   let them go on
-    KILL       kill all below it, then it
+    KILL       kill it and all below it
 
 ``gone CODE`` is the last word on a child's pipe (a negative code is a signal's number):
 then it and all below it is gone.
@@ -40,10 +40,8 @@ from typing import NoReturn
 from jupyter_flows.engine import capture
 from jupyter_flows.engine.processes import child as child_process
 from jupyter_flows.engine.processes.clock import SharedClock
-from jupyter_flows.engine.processes.tree import CONTINUE as SIGCONT
-from jupyter_flows.engine.processes.tree import KILL as SIGKILL
-from jupyter_flows.engine.processes.tree import STOP as SIGSTOP
 from jupyter_flows.engine.processes.tree import (
+    ADOPTS,
     STOPPED,
     adopt_orphans,
     below,
@@ -51,13 +49,17 @@ from jupyter_flows.engine.processes.tree import (
     send,
     snapshot,
 )
+from jupyter_flows.engine.processes.tree import CONTINUE as SIGCONT
+from jupyter_flows.engine.processes.tree import KILL as SIGKILL
+from jupyter_flows.engine.processes.tree import STOP as SIGSTOP
 
 REQUEST = struct.Struct("<cii")
 SPAWN, SUSPEND, CONTINUE, KILL = b"S", b"P", b"C", b"K"
 READY = b"R"
 
 _IDLE = 0.5  # seconds between two looks for a kernel that is gone
-_BUSY = 0.002  # between two steps of what is under way
+_BUSY = 0.002  # between two steps of what is under way, at first
+_LATER = 0.02  # and later: who is killed needs the processor to end
 
 
 class _Child:
@@ -135,10 +137,14 @@ class Supervisor:
         """Serve until the kernel is gone."""
         self._make_spare()
         self._control.sendall(READY)
+        pause = _BUSY
         while not self.ended and os.getppid() == self._kernel:
             busy = any(child.busy for child in self._children.values())
+            pause = min(1.5 * pause, _LATER) if busy else _BUSY
             waits = [self._control, self._wake]
-            readable, _, _ = select.select(waits, [], [], _BUSY if busy else _IDLE)
+            readable, _, _ = select.select(waits, [], [], pause if busy else _IDLE)
+            if readable:
+                pause = _BUSY
             if self._wake in readable:
                 self._wake.recv(4096)
             if self._control in readable and not self._take_requests():
@@ -243,9 +249,13 @@ class Supervisor:
         child.calm = not moving
 
     def _kill(self, child: _Child, processes: dict[int, tuple[int, str]]) -> None:
+        """Kill a tree: what is born meanwhile becomes the supervisor's, and is swept.
+
+        Where nobody adopts, the child is left until nothing is below it.
+        """
         tree = below([child.pid], processes)
         send(tree, SIGKILL)
-        if not tree and child.calm:
+        if ADOPTS or (not tree and child.calm):
             send([child.pid], SIGKILL)
         child.calm = not tree
 

@@ -16,6 +16,7 @@ import psutil
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
+ADOPTS = sys.platform == "linux"  # whether a process can adopt the orphans below it
 STOPPED = frozenset("Tt")
 _LONGEST_COMMAND = 200  # characters of a command line
 _DEAD = frozenset("ZX")
