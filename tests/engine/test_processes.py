@@ -251,6 +251,21 @@ def test_large_values_travel():
     assert lines(run, "stdout") == [*map(str, range(10_000))]
 
 
+def test_processes_that_its_code_forks():
+    """Workers of a pool print into the log, and end when the pool is terminated."""
+
+    def body():
+        import multiprocessing
+
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(print, [f"worker {i}" for i in range(100)])
+        return "terminated"
+
+    run = ended(body)
+    assert run.result() == "terminated"
+    assert set(lines(run, "stdout")) == {f"worker {i}" for i in range(100)}
+
+
 # -- errors -----------------------------------------------------------------------------
 
 

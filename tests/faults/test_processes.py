@@ -74,7 +74,7 @@ def marked(mark):
 
 def test_cancels_at_random(times, figure):
     """However early or late a tree is cancelled, nothing of it survives, and in time."""
-    flow(int, on="process").start().result(60)  # the supervisor is warm
+    flow(lambda: 1, on="process").start().result(60)  # the supervisor is warm
     took, grown = [], 0
     for i in range(times(10, 500)):
         mark = f"jupyter-flows-tree-{os.getpid()}-{i}"

@@ -31,6 +31,7 @@ from typing import Any, NoReturn, TextIO
 import cloudpickle
 
 from jupyter_flows.engine import asking, capture, ports, registry
+from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors.contract import Executor
 from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
@@ -93,8 +94,19 @@ def main(end: socket.socket, out: int, err: int, clock: SharedClock) -> NoReturn
     if message is None:
         os._exit(0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.register_at_fork(after_in_child=_leave)
     tell_engine(clock.read())
     _Child(channel, message[0]).work()
+
+
+def _leave() -> None:
+    """Make a process that the run's code forks one of its own, which no run is in.
+
+    What it prints goes to the descriptors that it inherits, and signals end it.
+    """
+    current.set(None)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Child:

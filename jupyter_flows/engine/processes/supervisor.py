@@ -152,7 +152,7 @@ class Supervisor:
             self._reap()
             self._step()
             self._make_spare()
-        self._end_all()
+        self.end_all()
 
     def _make_spare(self) -> None:
         if self._spare is None:
@@ -270,7 +270,8 @@ class Supervisor:
             child.close()
         child.calm = not orphans
 
-    def _end_all(self) -> NoReturn:
+    def end_all(self) -> NoReturn:
+        """Kill everything below, and end."""
         while True:
             send(below([os.getpid()], snapshot()), SIGKILL)
             try:
@@ -310,4 +311,9 @@ def main(control: int, kernel: int, prepare: list[str]) -> NoReturn:
     sys.modules.setdefault("__main__", types.ModuleType("__main__"))
     gc.collect()
     gc.freeze()
-    supervisor.serve()
+    try:
+        supervisor.serve()
+    except BaseException:
+        traceback.print_exc()
+    finally:  # it fails: better none of its processes than some that nobody ends
+        supervisor.end_all()
