@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import psutil
 import pytest
 from playwright.sync_api import Locator, expect
 
@@ -36,6 +37,14 @@ while True:
         time.sleep(0.01)
     except BaseException:
         print("swallowed")
+"""
+TREE = """%%flow tree --on process
+import subprocess
+import sys
+stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
+print("child", child.pid)
+sum(range(10**12))
 """
 STUCK = """%%flow stuck --grace 1.5 --out stuck
 import threading
@@ -74,10 +83,11 @@ def picture(view: RunView, name: str) -> None:
 def test_what_reaches_no_checkpoint_is_cancelled_by_the_button(
     open_notebook: Opener, notebook7: Server
 ) -> None:
-    """A busy loop, a sleep and code that swallows the cancel stop, with their cleanup done."""
-    notebook7.write("interrupted.ipynb", [LOAD_IMPATIENT, BUSY, SLEEPING, SWALLOWING, LATE])
+    """A busy loop, a sleep, code that swallows the cancel, and a process with its child stop."""
+    cells = [LOAD_IMPATIENT, BUSY, SLEEPING, SWALLOWING, LATE, TREE]
+    notebook7.write("interrupted.ipynb", cells)
     page = open_notebook(notebook7, "interrupted.ipynb")
-    for index in range(5):
+    for index in range(len(cells)):
         page.run_cell(index)
     where_it_is_can_be_asked_while_it_runs(page, page.view(1))
     for index, line in ((1, "busy cleaned up"), (2, "sleeping cleaned up"), (3, "swallowed")):
@@ -88,6 +98,21 @@ def test_what_reaches_no_checkpoint_is_cancelled_by_the_button(
         view.tab("Logs").click()
         expect(view.root.get_by_text(line, exact=True).last).to_be_visible()
     what_takes_too_long_shows_what_holds_it(page.view(4))
+    a_process_dies_with_its_child(page.view(5))
+
+
+def a_process_dies_with_its_child(view: RunView) -> None:
+    """Kill a process whose C code holds its interpreter, and a child that ignores SIGTERM."""
+    view.expect_state("RUNNING")
+    view.tab("Logs").click()
+    line = view.root.get_by_text(re.compile(r"^child \d+$")).last
+    expect(line).to_be_visible()
+    child = int(line.inner_text().split()[1])
+    assert psutil.pid_exists(child)
+    view.click("Cancel")
+    view.click("Kill")
+    view.expect_state("CANCELLED")
+    assert not psutil.pid_exists(child)
 
 
 def where_it_is_can_be_asked_while_it_runs(page: NotebookPage, view: RunView) -> None:
