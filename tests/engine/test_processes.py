@@ -219,7 +219,7 @@ def test_unfinished_lines_are_seen(until):
 
 
 def test_a_flood_of_output_holds_nothing_up():
-    """A process that writes without end is cancelled as any other, and loses nothing before."""
+    """A process that writes without end can be stopped at once, as any other."""
 
     def body():
         os.write(1, b"first\n")
@@ -231,7 +231,7 @@ def test_a_flood_of_output_holds_nothing_up():
         time.sleep(0.001)
     time.sleep(0.2)
     before = time.monotonic()
-    run.cancel(grace=0)
+    run.kill()
     run.wait(30)
     assert run.state.is_cancelled()
     assert time.monotonic() - before < 2
