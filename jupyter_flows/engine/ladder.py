@@ -32,6 +32,7 @@ from jupyter_flows.records import Frame, Stopping
 
 _SAID = {ASK: "asked", INTERRUPT: "interrupted", KILL: "killed"}
 _NEXT = {ASK: "interrupt", INTERRUPT: "kill", KILL: None}
+_NO_GRACE = 0.05  # seconds from an ask to a rung that is taken with it
 SETTLES = 0.1  # seconds from a rung until what has not stopped is held by something
 _LATE = 0.3  # seconds by which an alarm is late if something held up all of Python
 
@@ -143,7 +144,8 @@ class Ladder:
         run = self._life.flow_run
         passed = time() - self._life.asked_at
         how = run.executor.saying[self.rung]
-        text = f"{self._who} has not stopped {passed:.1f} s after it was asked to: {how}."
+        asked = f"has not stopped {passed:.1f} s after it was asked to"
+        text = f"{self._who} {'is given no grace' if passed < _NO_GRACE else asked}: {how}."
         if held_up:
             text += f" {HELD_ALL.format(seconds=held_up)}"
         run.log.add(logging.WARNING, "flow", text)
