@@ -18,6 +18,7 @@ import pytest
 from jupyter_flows import (
     CancelledRun,
     FlowPauseTimeout,
+    FlowRun,
     checkpoint,
     current_run,
     flow,
@@ -28,7 +29,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine.processes import link
-from jupyter_flows.errors import CrashedRun, FailedRun, NotPortable
+from jupyter_flows.errors import CrashedRun, FailedRun, NoSuchWorker, NotPortable
 from jupyter_flows.states import StateType
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are none on Windows")
@@ -266,6 +267,13 @@ def test_processes_that_its_code_forks():
     assert set(lines(run, "stdout")) == {f"worker {i}" for i in range(100)}
 
 
+def test_a_system_without_processes(monkeypatch):
+    """Where there is no fork, as on Windows, the worker is refused and another one named."""
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(NoSuchWorker, match="on='thread'"):
+        start(sleeping)
+
+
 # -- errors -----------------------------------------------------------------------------
 
 
@@ -427,6 +435,19 @@ def test_a_cancel_lets_cleanup_run(body, until):
     assert lines(run, "stdout") == ["begun", "cleaned up"]
     with pytest.raises(CancelledRun):
         run.result()
+
+
+def test_asks_that_come_at_once():
+    """A cancel, a kill or a pause right after the start is carried out like a later one."""
+    for ask in (FlowRun.cancel, FlowRun.kill, FlowRun.pause) * 5:
+        run = start(sleeping)
+        ask(run)
+        if ask is FlowRun.pause:
+            while not run.state.is_paused():
+                time.sleep(0.001)
+            run.cancel()
+        run.wait(30)
+        assert run.state.is_cancelled()
 
 
 def test_a_cancel_that_comes_too_late():

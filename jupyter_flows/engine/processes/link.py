@@ -235,6 +235,7 @@ class Inquiries:
         self.wanted: list[tuple[Any, ...]] = []  # messages to send
         self._answers: dict[int, tuple[Any, ...]] = {}
         self._arrived = threading.Condition()
+        self._over = False
 
     def peek(self, name: str) -> Any:
         """Return a copy of a variable.
@@ -243,8 +244,11 @@ class Inquiries:
             KeyError: there is none.
             NotPortable: it cannot be pickled.
             TimeoutError: the process does not answer.
+            LookupError: it has ended.
         """
         answer = self._ask("peek", name, seconds=_PEEK_SECONDS)
+        if answer is None and self._over:
+            raise LookupError("No process runs.")
         if answer is None:
             raise TimeoutError(
                 f"The process does not tell {name!r}: it is suspended, or C code holds it up."
@@ -268,8 +272,14 @@ class Inquiries:
             number = self._number
             self.wanted.append((what, number, *details))
             self._bell.ring()
-            self._arrived.wait_for(lambda: number in self._answers, seconds)
+            self._arrived.wait_for(lambda: number in self._answers or self._over, seconds)
             return self._answers.pop(number, None)
+
+    def end(self) -> None:
+        """Nobody answers any more."""
+        with self._arrived:
+            self._over = True
+            self._arrived.notify_all()
 
     def arrived(self, number: int, *answer: Any) -> None:
         """Take an answer."""
@@ -548,6 +558,7 @@ class Attempt:
     def _close(self) -> None:
         """Let go of everything; if it is not gone, something failed here: kill it."""
         run = self._run
+        self.inquiries.end()
         if self._code is None:
             self._request(program.KILL)
             while self._code is None:
