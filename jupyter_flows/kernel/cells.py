@@ -208,7 +208,7 @@ def _transformed(shell: InteractiveShell, source: str, above: list[str]) -> str:
 
 
 def _number(shell: InteractiveShell) -> int:
-    """The number that the notebook shows beside the cell; newer IPythons count up before it runs."""
+    """The number that the notebook shows beside the cell; some IPythons count up before."""
     history: Any = shell.history_manager
     return max(len(history.input_hist_raw) - 1, 1)
 

@@ -18,7 +18,7 @@ def with_run(flows: Any) -> Any:
     [
         ("%%flow train --on", ["--on", "--on-rerun"]),
         ("%%flow train --no", ["--no-log-prints", "--no-view", "--no-wait"]),
-        ("%%flow train --on ", ["async", "main", "thread"]),
+        ("%%flow train --on ", ["async", "main", "process", "thread"]),
         ("%%flow train --on-rerun re", ["reject", "replace"]),
         ("%flow ", ["etl("]),
         ("%flows ", ["cancel", "list", "logs", "pause", "resume", "show", "wait"]),
