@@ -498,7 +498,7 @@ def test_one_cancel_passes_through_a_whole_loop(until):
         try:
             await asyncio.gather(sleeps(1), inner(2), sleeps(3))
         finally:
-            await asyncio.wait([beside])
+            await asyncio.gather(beside, return_exceptions=True)
             tidied.append("body")
 
     for on in ("async", "main"):
