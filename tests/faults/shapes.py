@@ -355,7 +355,10 @@ def conditions(r):
             condition.wait(0.0001)
             r.point()
     assert condition.acquire(timeout=5)
-    condition.release()
+    try:
+        r.point()
+    finally:
+        condition.release()
 
 
 def thread_pool(r):
@@ -394,7 +397,10 @@ def logging_handlers(r):
         with r.managed(i):
             log.info("inside")
     assert handler.lock.acquire(timeout=5)
-    handler.lock.release()
+    try:
+        r.point()
+    finally:
+        handler.lock.release()
 
 
 def file_being_written(r):
