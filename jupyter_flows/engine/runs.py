@@ -258,6 +258,10 @@ class FlowRun(Life):
         begun never does. Cancelling again, or when it has ended, is harmless: the
         first reason stands.
 
+        Before Python 3.12 only loops of the user's own files can be interrupted
+        safely; other code that comes to no checkpoint stops by force, when it is
+        killed.
+
         Args:
             grace: seconds until it is interrupted; 0 does so at once. Default: the
                 flow's `cancel_grace_seconds`, 1.
