@@ -735,18 +735,19 @@ def test_equal_functions_are_told_apart(until):
 
 def test_a_kill_leaves_the_event_loop_of_a_cleanup_alone(until):
     """Kill does not break the loop of an async run between two steps of its body."""
-    cleaning = []
+    begun, cleaning = threading.Event(), []
 
     @flow
     async def tidies():
         try:
+            begun.set()
             await asyncio.sleep(3600)
         finally:
             cleaning.append(1)
             await asyncio.sleep(0.05)
 
     run = tidies.start()
-    until(lambda: run.state.name == "Running")
+    begun.wait(20)
     run.cancel(grace=60)
     until(lambda: cleaning)
     run.kill()
