@@ -5,7 +5,6 @@ import gc
 import os
 import threading
 import time
-import warnings
 
 import psutil
 import pytest
@@ -15,7 +14,13 @@ from jupyter_flows.engine import interrupting, monitoring, registry
 
 MEGABYTES = 20  # by which memory may grow
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [
+    pytest.mark.timeout(900),
+    # what other tests have given up may end meanwhile; what is counted here are descriptors
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 @task
@@ -134,6 +139,11 @@ def left():
     }
 
 
+def no_more_than(before):
+    now = left()
+    return all(now[what] <= before[what] for what in before)
+
+
 def run_all(count):
     for n in range(count):
         run = WAYS[n % len(WAYS)]()
@@ -143,15 +153,12 @@ def run_all(count):
 
 def test_nothing_is_left_of_runs_that_ended_in_every_way(times, figure, until):
     """Threads, descriptors, children and watched code are as before; memory has not grown."""
-    with warnings.catch_warnings():  # what other tests left is not counted here
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
     run_all(600)  # until the registry holds as many as it keeps
     until(lambda: not monitoring.watched() and not interrupting._attended)
     before, memory = left(), psutil.Process().memory_info().rss
     repeats = times(600, 5_000)
     run_all(repeats)
-    until(lambda: left() == before, f"{left()} as before: {before}")
+    until(lambda: no_more_than(before), f"{left()}, before: {before}")
     grown = (psutil.Process().memory_info().rss - memory) / 2**20
     figure(f"leaks after {repeats} runs: none; memory grew by {grown:.1f} MB; {before}")
     assert grown < MEGABYTES

@@ -92,7 +92,8 @@ def test_an_interrupt_leaves_runs_alone(new_kernel: Callable[..., Any], cell: st
 
 BODIES = {  # twenty runs, each with a cleanup; what they do is stopped by different means
     "thread sleeps": ("thread", "import time\ntime.sleep(3600)"),
-    "thread computes": ("thread", "while True: n += 1"),
+    # before Python 3.12 a loop is out of reach that is the first thing after `try:`
+    "thread computes": ("thread", "n += 1\nwhile True: n += 1"),
     "thread commands": (
         "thread",
         "from jupyter_flows import run_process as p\np('while sleep 0.01; do echo on; done | cat')",
@@ -139,6 +140,7 @@ def start_twenty(kernel: Any, folder: Path) -> dict[str, str]:
     return runs
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="busy loops may be out of reach there")
 @pytest.mark.parametrize("how", ["shutdown", "restart"])
 def test_the_end_of_a_kernel_cleans_up_twenty_runs(
     new_kernel: Callable[..., Any], tmp_path: Path, how: str
@@ -180,7 +182,7 @@ def test_a_run_in_a_process_ends_with_its_kernel(
         kernel,
         "cleans",
         "process",
-        f"try:\n    while True: n += 1\nfinally:\n    {CLEANED.format(path=str(path))}",
+        f"try:\n    n += 1\n    while True: n += 1\nfinally:\n    {CLEANED.format(path=str(path))}",
     )
     below = psutil.Process(kernel.pid).children(recursive=True)
     kernel.manager.shutdown_kernel()
@@ -200,7 +202,7 @@ def test_a_run_that_was_cancelled_before_is_hurried(
         kernel,
         "slow",
         "thread",
-        f"try:\n    while True: n += 1\nfinally:\n    {CLEANED.format(path=str(path))}",
+        f"try:\n    n += 1\n    while True: n += 1\nfinally:\n    {CLEANED.format(path=str(path))}",
     )
     kernel.run("from jupyter_flows import runs\n[run.cancel(grace=600) for run in runs.list()]")
     assert kernel.state(run) == "CANCELLING"
@@ -257,7 +259,8 @@ from jupyter_flows import flow, run_process, runs
 def computes():
     print("begun")
     try:
-        while True: pass
+        n = 1
+        while n: pass
     finally: open(sys.argv[1] + "/computes", "w")
 
 @flow
