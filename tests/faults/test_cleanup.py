@@ -31,7 +31,9 @@ by_force_too = pytest.mark.skipif(
 )
 named = pytest.mark.parametrize("shape", OWN + FROM_CHECKPOINTS, ids=lambda shape: shape.__name__)
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:mind", "ignore::pytest.PytestUnraisableExceptionWarning"
+    "ignore:mind",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::ResourceWarning",  # of what other tests have given up, collected meanwhile
 )
 
 

@@ -154,7 +154,7 @@ def run_all(count):
 def test_nothing_is_left_of_runs_that_ended_in_every_way(times, figure, until):
     """Threads, descriptors, children and watched code are as before; memory has not grown."""
     run_all(600)  # until the registry holds as many as it keeps
-    until(lambda: not monitoring.watched() and not interrupting._attended)
+    until(lambda: all(run.abandoned for run in list(interrupting._attended)))
     before, memory = left(), psutil.Process().memory_info().rss
     repeats = times(600, 5_000)
     run_all(repeats)
