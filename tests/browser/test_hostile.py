@@ -8,6 +8,7 @@ from tests.browser.conftest import Opener
 from tests.browser.pages import NotebookPage, RunView
 from tests.browser.servers import Server
 from tests.browser.test_controlling import LOAD
+from tests.repeats import on_lab_and_in_full_on_both
 
 HOSTILE = """
 IMAGE = "<img src=x onerror=window.__pwned=1>"
@@ -103,6 +104,7 @@ def look_at_all(page: NotebookPage, *, live: bool) -> None:
     expect_harmless(page)
 
 
+@on_lab_and_in_full_on_both
 def test_hostile_text_stays_text(open_notebook: Opener, server: Server) -> None:
     """Names, lines, errors, parameters, tags, results and questions are text, live and saved."""
     server.write("hostile.ipynb", [LOAD, HOSTILE, FAILING, RESULT, APPROVAL, INPUT])

@@ -18,6 +18,7 @@ from tests.browser.conftest import SCREENSHOTS, Opener
 from tests.browser.pages import NotebookPage, RunView
 from tests.browser.servers import Server
 from tests.browser.test_controlling import LOAD
+from tests.repeats import in_full
 
 PICTURES = Path(__file__).parents[2] / "notebooks" / "images"
 
@@ -155,7 +156,9 @@ def look(views: dict[str, RunView], folder: Path) -> None:
     completed.get_by_role("button", name="Hide the details").click()
 
 
-@pytest.mark.parametrize("name", ["lab", "notebook7", "lab_without_labextension"])
+@pytest.mark.parametrize(
+    "name", ["lab", pytest.param("notebook7", marks=in_full), "lab_without_labextension"]
+)
 def test_every_state_can_be_looked_at(
     open_notebook: Opener, request: pytest.FixtureRequest, name: str
 ) -> None:

@@ -12,6 +12,7 @@ from tests.browser.conftest import Opener
 from tests.browser.pages import RunView
 from tests.browser.servers import Server
 from tests.browser.test_controlling import COUNTING, LOAD
+from tests.repeats import on_lab_and_in_full_on_both
 
 BUSY = """
 import time
@@ -78,6 +79,7 @@ def test_a_reload_brings_back_the_live_view(
     assert not busy or not done.exists()
 
 
+@on_lab_and_in_full_on_both
 def test_a_killed_kernel_leaves_a_crashed_run_with_its_log(
     open_notebook: Opener, server: Server
 ) -> None:

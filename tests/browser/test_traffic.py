@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Opener
 from tests.browser.servers import Server
 from tests.browser.test_controlling import LOAD
+from tests.repeats import on_lab_and_in_full_on_both
 
 FLOOD = """%%flow flood
 number = 0
@@ -36,6 +37,7 @@ BYTES_A_SECOND = 1_000_000
 GAP = 200  # ms, the 95th percentile
 
 
+@on_lab_and_in_full_on_both
 def test_a_flood_of_prints_freezes_nothing(open_notebook: Opener, server: Server) -> None:
     """Whatever a run prints: 20 pushes and 1 MB a second, a lively page, and a free kernel."""
     server.write("flood.ipynb", [LOAD, FLOOD, "1 + 1"])

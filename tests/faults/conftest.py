@@ -1,13 +1,13 @@
 """How often each fault is repeated, and the figures at the end."""
 
-import os
 import sys
 from collections.abc import Callable
 from statistics import median
 
 import pytest
 
-FULL = os.environ.get("JUPYTER_FLOWS_FULL", "") not in ("", "0")
+from tests.repeats import FULL
+
 _figures: list[str] = []
 
 

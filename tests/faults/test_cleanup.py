@@ -20,8 +20,9 @@ from jupyter_flows.engine.safe_lines import may_be_on_top, points
 from jupyter_flows.errors import RunCancellation
 from tests.engine import test_cleanup as checkpoint_shapes
 from tests.faults import shapes
-from tests.faults.conftest import FULL, milliseconds
+from tests.faults.conftest import milliseconds
 from tests.faults.shapes import FROM_CHECKPOINTS, HOPELESS, OWN
+from tests.repeats import FULL
 
 WATCHES = monitoring.available()
 needs_watching = pytest.mark.skipif(not WATCHES, reason="needs Python 3.12 or later")

@@ -16,6 +16,7 @@ import pytest
 from jupyter_flows.history import Store
 from jupyter_flows.records import RunRecord
 from jupyter_flows.states import TERMINAL
+from tests.repeats import in_full
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -108,7 +109,7 @@ def test_every_cell_runs_and_every_run_ends(
     assert not crashed
 
 
-@pytest.mark.parametrize("time", ["first", "second"])
+@pytest.mark.parametrize("time", ["first", pytest.param("second", marks=in_full)])
 def test_nbval_finds_what_the_notebooks_hold(time: str, call: Call) -> None:
     """Run again and again, the notebooks show what they hold, with nothing sanitized."""
     done = call("pytest", "--nbval", "notebooks/", "-q", "-p", "no:cacheprovider", wait=True)
