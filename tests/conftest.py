@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from jupyter_flows.engine import registry
+from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.engine.threads import EngineThread
 
 DEADLINE = 20.0  # seconds after which a test that waits for something has failed
@@ -47,3 +49,17 @@ def nothing_is_left() -> Iterator[None]:
     yield
     wait_until(lambda: not registry.active(), f"all runs have ended: {registry.active()}")
     wait_until(lambda: not run_threads(), f"all threads have ended: {run_threads()}")
+
+
+@pytest.fixture
+def kernel_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop on a thread of its own, as a kernel's is, that `on="main"` runs on."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="kernel loop")
+    thread.start()
+    callers_loop.main_loop = loop
+    yield loop
+    callers_loop.main_loop = None
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

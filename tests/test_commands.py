@@ -22,7 +22,6 @@ from jupyter_flows import (
 )
 from jupyter_flows.descendants import MARK
 from jupyter_flows.engine import registry
-from jupyter_flows.engine.executors import callers_loop
 
 FOR_EVER = "3600"
 STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DISK_SLEEP}
@@ -63,20 +62,6 @@ def _pipes():
         if target.startswith("pipe:"):
             found.add(target)
     return found
-
-
-@pytest.fixture
-def kernel_loop():
-    """An event loop on a thread of its own, as a kernel's is, that `on="main"` runs on."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="kernel loop")
-    thread.start()
-    callers_loop.main_loop = loop
-    yield loop
-    callers_loop.main_loop = None
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 @pytest.fixture(params=["thread", "async", "main"])

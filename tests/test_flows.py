@@ -3,25 +3,19 @@
 import asyncio
 import contextlib
 import threading
-import time
 
 import pytest
 
 from jupyter_flows import (
     CancelledRun,
     CrashedRun,
-    Flow,
-    ParameterError,
     RunCancellation,
-    StateType,
     checkpoint,
     current_run,
     flow,
-    get_run_context,
     runs,
     task,
 )
-from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.errors import AmbiguousRun, NoSuchWorker, NotInARun, UnknownRun
 from jupyter_flows.states import Cancelled, Completed, Failed, Running
 
@@ -30,20 +24,6 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 def types(run):
     return [transition.type for transition in run.transitions()]
-
-
-@pytest.fixture
-def kernel_loop():
-    """An event loop on a thread of its own, as a kernel's is, that `on="main"` runs on."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="kernel loop")
-    thread.start()
-    callers_loop.main_loop = loop
-    yield loop
-    callers_loop.main_loop = None
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 # -- workers ---------------------------------------------------------------------------
@@ -460,278 +440,6 @@ def test_a_subflow_that_was_cancelled_cancels_its_caller(kind):
     assert run.state.is_cancelled()
     assert run.cancel_reason is None
     assert handles.start().wait(20).state.is_completed()
-
-
-# -- parameters ------------------------------------------------------------------------
-
-
-def test_parameters_are_converted():
-    """Parameters are converted to their annotations, defaults filled in, as in Prefect."""
-
-    @flow
-    def takes(day: int, rate: float = 0.5, *rest, name="x", **more):
-        return day, rate, rest, name, more
-
-    assert takes("3", name="y", other=1) == (3, 0.5, (), "y", {"other": 1})
-    assert takes("3", "1.5", 7, 8) == (3, 1.5, (7, 8), "x", {})
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs", "says"),
-    [
-        ((), {}, "missing a required argument: 'day'"),
-        ((1, 2), {}, "too many"),
-        ((1,), {"nigth": 3}, "nigth"),
-        (("soon",), {}, "day: Input should be a valid integer"),
-    ],
-)
-def test_wrong_parameters_start_nothing(args, kwargs, says):
-    """A call with wrong parameters raises one error that says what is wrong; nothing has run."""
-
-    @flow
-    def never(day: int):
-        began.append(day)
-
-    began = []
-    before = len(runs.list(name="never"))
-    for call in (never, never.start):
-        with pytest.raises(ParameterError, match=says):
-            call(*args, **kwargs)
-    assert not began
-    assert len(runs.list(name="never")) == before
-
-
-def test_a_parameter_may_be_called_anything():
-    """Parameters named as pydantic's own attributes, or `self`-like words, are parameters."""
-
-    @flow
-    def odd(model_fields: int, copy: int, json: int = 3, schema: int = 4):
-        return model_fields + copy + json + schema
-
-    assert odd("1", copy="2") == 10
-
-
-def test_parameters_can_be_left_alone():
-    """`validate_parameters=False` gives the function what it was called with."""
-
-    @flow(validate_parameters=False)
-    def takes(day: int):
-        return day
-
-    assert takes("3") == "3"
-
-
-def test_parameters_are_kept_as_they_came():
-    """The record shows the parameters as they were before the body changed them."""
-
-    @flow
-    def changes(rows: list):
-        rows.append(2)
-
-    run = changes.start([1]).wait(20)
-    assert run.record().parameters == {"rows": "[1]"}
-
-
-def test_a_runs_name_can_be_a_template():
-    """`flow_run_name` names each run by its parameters."""
-
-    @flow(flow_run_name="etl-{day}", tags=["demo"])
-    def etl(day: str):
-        return get_run_context().tags
-
-    run = etl.start("monday")
-    assert run.result(20) == {"demo"}
-    assert run.name == "etl-monday"
-    assert repr(run) == "<FlowRun 'etl-monday'>"
-
-
-def test_options_can_be_changed():
-    """`with_options` gives the same flow with other options and leaves the first as it was."""
-
-    @flow(retries=1, name="first")
-    def fails():
-        attempts.append(current_run().attempt)
-        raise ValueError
-
-    attempts = []
-    assert fails.with_options(retries=0, name="second").start().wait(20).name == "second"
-    assert attempts == [1]
-    fails.start().wait(20)
-    assert attempts == [1, 1, 2]
-
-
-def test_what_is_no_function_is_refused():
-    """`@flow` on something that cannot be called, or with fewer than no retries, is refused."""
-    with pytest.raises(TypeError, match="decorates a function"):
-        Flow(3)
-    with pytest.raises(ValueError, match="retries must be 0 or more"):
-        flow(retries=-1)(lambda: None)
-
-
-# -- retries and timeouts --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_failed_attempt_is_retried(kind):
-    """A run that fails is tried again, AwaitingRetry and Retrying between, until it works."""
-
-    def body():
-        attempts.append(current_run().attempt)
-        if len(attempts) < 3:
-            raise ValueError("not yet")
-        return "at last"
-
-    async def body_async():
-        return body()
-
-    attempts = []
-    run = flow(retries=3, retry_delay_seconds=0.01)(body if kind == "sync" else body_async).start()
-    assert run.result(20) == "at last"
-    assert attempts == [1, 2, 3]
-    names = [transition.name for transition in run.transitions()]
-    assert names == [
-        "Pending",
-        "Running",
-        *["AwaitingRetry", "Retrying"] * 2,
-        "Completed",
-    ]
-
-
-def test_retries_run_out():
-    """After the last retry the run is FAILED with the last exception."""
-
-    @flow(retries=2)
-    def fails():
-        raise ValueError(current_run().attempt)
-
-    with pytest.raises(ValueError, match="3"):
-        fails.start().result(20)
-
-
-def test_the_delays_of_retries():
-    """The delay is one number, one for each attempt, or what a function of `retries` says."""
-    from jupyter_flows.engine.runs import Options
-
-    def delays(**options):
-        made = Options(retries=3, **options)
-        return [made.retry_delay(attempt) for attempt in (1, 2, 3)]
-
-    assert delays() == [0, 0, 0]
-    assert delays(retry_delay_seconds=2) == [2, 2, 2]
-    assert delays(retry_delay_seconds=[1, 5]) == [1, 5, 5]
-    assert delays(retry_delay_seconds=lambda n: [i * n for i in range(n)]) == [0, 3, 6]
-
-
-def test_a_delay_that_cannot_be_had_fails_the_run():
-    """A function of delays that raises makes the run FAILED with that, and it ends."""
-
-    @flow(retries=1, retry_delay_seconds=lambda retries: 1 / 0)
-    def fails():
-        raise ValueError
-
-    with pytest.raises(ZeroDivisionError):
-        fails.start().result(20)
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_cancelled_run_never_retries(kind):
-    """A run that was asked to stop and then fails by itself has no other attempt."""
-
-    def body():
-        attempts.append(1)
-        current_run().cancel()
-        raise ValueError("after the cancel")
-
-    async def body_async():
-        body()
-
-    attempts = []
-    run = flow(retries=5)(body if kind == "sync" else body_async).start().wait(20)
-    assert run.state.is_failed()  # it failed by itself before a checkpoint could deliver the cancel
-    assert attempts == [1]
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_cancel_ends_the_wait_for_a_retry(kind, until):
-    """A run that waits an hour for its next attempt ends CANCELLED at once when asked."""
-
-    def body():
-        print("half a line", end="")
-        raise ValueError
-
-    async def body_async():
-        body()
-
-    decorate = flow(retries=1, retry_delay_seconds=3600)
-    run = decorate(body if kind == "sync" else body_async).start()
-    until(lambda: run.state.name == "AwaitingRetry")
-    run.cancel()
-    assert run.wait(20).state.is_cancelled()
-    assert [line.message for line in run.logs] == ["half a line"]
-
-
-def test_a_timeout_is_told_from_a_cancel():
-    """A run that takes too long is FAILED under the name TimedOut, not CANCELLED."""
-
-    @flow(timeout_seconds=0.05)
-    def slow():
-        time.sleep(20)
-
-    @flow(timeout_seconds=0.05)
-    async def slow_async():
-        await asyncio.sleep(20)
-
-    for each in (slow, slow_async):
-        run = each.start()
-        with pytest.raises(TimeoutError, match="longer than its timeout"):
-            run.result(20)
-        assert (run.state.type, run.state.name) == (StateType.FAILED, "TimedOut")
-        assert run.record().reason == "timeout"
-
-
-def test_a_timeout_is_of_one_attempt():
-    """Each attempt has the whole timeout, and one that timed out is retried."""
-
-    @flow(timeout_seconds=0.2, retries=2)
-    def slow_at_first():
-        if current_run().attempt < 3:
-            time.sleep(20)
-        return current_run().attempt
-
-    assert slow_at_first.start().result(20) == 3
-
-
-def test_a_timeout_that_comes_too_late_changes_nothing():
-    """A body that returns although its time was up, having met no checkpoint, has its result."""
-
-    @flow(timeout_seconds=0.01)
-    def busy():
-        while not runs.list(name="busy")[0].cancel_reason:
-            pass
-        return "done"
-
-    run = busy.start()
-    assert run.result(20) == "done"
-
-
-def test_a_cancel_replaces_a_timeout(until):
-    """A user's cancel of a run that is cleaning up after its timeout makes it CANCELLED."""
-
-    @flow(timeout_seconds=0.05, retries=3)
-    def slow():
-        try:
-            time.sleep(20)
-        finally:
-            cleaning.set()
-            go.wait(20)
-
-    cleaning, go = threading.Event(), threading.Event()
-    run = slow.start()
-    assert cleaning.wait(20)
-    assert run.cancel()
-    go.set()
-    assert run.wait(20).state.is_cancelled()
-    assert run.attempt == 1
 
 
 # -- waiting ---------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
 
@@ -19,7 +18,6 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine.executors import for_background
-from jupyter_flows.engine.timers import ring
 from jupyter_flows.states import TERMINAL
 
 FOR_EVER = 3600
@@ -601,155 +599,3 @@ def test_a_paused_run_can_be_cancelled(kind, until):
         until(lambda run=run: run.state.is_paused())
         run.cancel()
         assert run.wait(20).state.is_cancelled()
-
-
-# -- races -----------------------------------------------------------------------------
-
-
-def test_a_cancel_races_with_the_end():
-    """Each of 2,000 cancels near the end leaves one terminal state, CANCELLED if it was told."""
-
-    @flow
-    def body():
-        for _ in range(spins):
-            pass
-        checkpoint()
-
-    @flow
-    async def body_async():
-        for _ in range(spins // 10):
-            await asyncio.sleep(0)
-
-    states = []
-    rng = random.Random(20)
-    for i in range(2_000):
-        spins = rng.randrange(200)
-        run = (body_async if i % 4 == 0 else body).start()
-        for _ in range(rng.randrange(400)):
-            pass
-        run.cancel()
-        run.wait(20)
-        assert len(terminal_states(run)) == 1
-        assert run.state.is_final()
-        told = run.delivered or run.attempt == 0
-        assert run.state.is_cancelled() == told, (run.states, run.delivered)
-        states.append(run.state.type)
-    assert len(set(states)) == 2  # both ways were seen
-
-
-def test_cancels_race_with_each_other(until):
-    """Of many cancels at once one counts, and its reason stands."""
-
-    for _ in range(200):
-        run = flow(lambda: time.sleep(FOR_EVER)).start()
-        barrier = threading.Barrier(4)
-        counted = []
-
-        def cancel(reason, run=run, barrier=barrier, counted=counted):
-            barrier.wait(20)
-            if run.cancel(reason=reason):
-                counted.append(reason)
-
-        reasons = ["user", "parent", "concurrency", "shutdown"]
-        threads = [threading.Thread(target=cancel, args=(reason,)) for reason in reasons]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        run.wait(20)
-        assert counted == [run.cancel_reason]
-        assert len(terminal_states(run)) == 1
-
-
-def test_every_waiter_is_told_once():
-    """Each callback of a run's end is called once, whoever ends it and whenever it was added."""
-
-    for _ in range(300):
-        run = flow(lambda: checkpoint()).start()
-        called = [0] * 10
-
-        def count(i, called=called):
-            called[i] += 1
-
-        for i in range(10):
-            run.on_done(lambda i=i, count=count: count(i))
-            if i == 5:
-                run.cancel()
-        run.wait(20)
-        deadline = time.monotonic() + 20
-        while called != [1] * 10 and time.monotonic() < deadline:
-            time.sleep(0.0005)
-        assert called == [1] * 10
-
-
-def test_a_timeout_never_hits_the_next_attempt():
-    """A timeout that rings as its attempt ends is that attempt's alone."""
-
-    @flow(timeout_seconds=0.002, retries=40)
-    def body():
-        if current_run().attempt <= 40:
-            until = time.perf_counter() + 0.002
-            while time.perf_counter() < until:
-                pass
-            raise ValueError
-        return "done"
-
-    for _ in range(5):
-        run = body.start().wait(20)
-        # the last attempt returns at once: no timeout of an earlier one may end it
-        assert run.state.is_completed(), run.states[-4:]
-
-
-def test_a_timer_rings_once_and_not_when_cancelled(until):
-    """Alarms ring in the order of their times, and a cancelled one does not."""
-    rung = []
-    ring(0.03, lambda: rung.append("late"))
-    ring(0.01, lambda: rung.append("early"))
-    ring(0.02, lambda: rung.append("never")).cancel()
-    until(lambda: len(rung) == 2)
-    assert rung == ["early", "late"]
-
-
-def test_equal_functions_are_told_apart(until):
-    """Of two runs with code of the same text each is interrupted: also the second."""
-    source = "def spin(counts):\n    while True: counts.append(1)\n"
-    runs = []
-    for _ in range(2):
-        names = {}
-        exec(compile(source, "<cell>", "exec"), names)
-        counts = []
-
-        @flow(name="spins")
-        def spins(spin=names["spin"], counts=counts):
-            spin(counts)
-
-        run = spins.start()
-        until(lambda counts=counts: counts)
-        runs.append(run)
-    for run in runs:
-        run.cancel(grace=0)
-    for run in runs:
-        run.wait(10)
-        assert run.state.name == "Cancelled"
-
-
-def test_a_kill_leaves_the_event_loop_of_a_cleanup_alone(until):
-    """Kill does not break the loop of an async run between two steps of its body."""
-    begun, cleaning = threading.Event(), []
-
-    @flow
-    async def tidies():
-        try:
-            begun.set()
-            await asyncio.sleep(3600)
-        finally:
-            cleaning.append(1)
-            await asyncio.sleep(0.05)
-
-    run = tidies.start()
-    begun.wait(20)
-    run.cancel(grace=60)
-    until(lambda: cleaning)
-    run.kill()
-    run.wait(10)
-    assert run.state.name == "Cancelled"

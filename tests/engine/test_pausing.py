@@ -7,21 +7,15 @@ import time
 import pytest
 
 from jupyter_flows import (
-    FlowPauseTimeout,
     NotPaused,
     checkpoint,
     flow,
-    pause_flow_run,
     progress,
-    resume_flow_run,
     shield,
     task,
 )
-from jupyter_flows.engine import asking
-from jupyter_flows.engine.executors import callers_loop
-from jupyter_flows.errors import NobodyToAsk, NotActive, NotInARun
+from jupyter_flows.errors import NotActive
 
-FOR_EVER = 3600
 STILL = 0.05  # seconds for which nothing may move
 
 
@@ -45,20 +39,6 @@ class Counter:
 @pytest.fixture
 def counter():
     return Counter()
-
-
-@pytest.fixture
-def kernel_loop():
-    """An event loop on a thread of its own, as a kernel's is, that `on="main"` runs on."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="kernel loop")
-    thread.start()
-    callers_loop.main_loop = loop
-    yield loop
-    callers_loop.main_loop = None
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 def pause_and_resume(run, counter, until):
@@ -616,196 +596,3 @@ def test_a_wait_for_a_retry_is_held_too(until):
     assert attempts == [1]
     run.resume()
     assert run.wait(20).state.is_completed()
-
-
-# -- asking people ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["sync", "async", "main", "foreground"])
-def test_a_run_waits_for_approval(kind, until, kernel_loop):
-    """`pause_flow_run()` parks the caller, PAUSED, until somebody resumes the run."""
-
-    def body():
-        pause_flow_run(key="deploy")
-        return "approved"
-
-    async def body_async():
-        await pause_flow_run(key="deploy")
-        return "approved"
-
-    if kind == "foreground":
-        results = []
-        foreground = flow(body, name="foreground-approval")
-        thread = threading.Thread(target=lambda: results.append(foreground()))
-        thread.start()
-        from jupyter_flows import runs
-
-        until(lambda: runs.list(name="foreground-approval", state="PAUSED"))
-        run = runs.list(name="foreground-approval")[0]
-    else:
-        run = flow(on="main" if kind == "main" else None)(
-            body if kind == "sync" else body_async
-        ).start()
-        until(lambda: run.state.is_paused())
-    assert run.state.message == "Waiting for approval: deploy"
-    record = run.record()
-    assert (record.waiting.kind, record.waiting.text) == ("approval", run.state.message)
-    assert record.waiting.until > time.time()
-    resume_flow_run(run.id)
-    assert run.result(20) == "approved"
-    assert run.record().waiting is None
-    if kind == "foreground":
-        thread.join()
-        assert results == ["approved"]
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_nobody_approves_in_time(kind):
-    """When nobody resumes it in time, FlowPauseTimeout is raised and the run has FAILED."""
-
-    def body():
-        pause_flow_run(timeout=0.05)
-
-    async def body_async():
-        await pause_flow_run(timeout=0.05)
-
-    run = flow(body if kind == "sync" else body_async).start()
-    with pytest.raises(FlowPauseTimeout, match="Nobody resumed"):
-        run.result(20)
-    assert run.state.is_failed()
-    assert any(state.is_paused() for state in run.states)
-
-
-def test_tasks_that_were_started_go_on_while_it_waits(until):
-    """While a run waits for approval, tasks that it submitted go on to their end."""
-
-    @task
-    def works():
-        for _ in range(5):
-            time.sleep(0.005)
-            checkpoint()
-        print("worked")
-
-    @task
-    async def works_async():
-        for _ in range(5):
-            await asyncio.sleep(0.005)
-
-    @flow
-    def body():
-        works.submit()
-        works_async.submit()
-        pause_flow_run()
-
-    run = body.start()
-    until(lambda: len(run.tasks) == 2 and all(each.state.is_completed() for each in run.tasks))
-    assert run.state.is_paused()
-    run.resume()
-    assert run.wait(20).state.is_completed()
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_run_that_waits_can_be_cancelled(kind, until):
-    """A cancel ends the wait for approval."""
-
-    def body():
-        pause_flow_run()
-
-    async def body_async():
-        await pause_flow_run()
-
-    run = flow(body if kind == "sync" else body_async).start()
-    until(lambda: run.state.is_paused())
-    run.cancel()
-    assert run.wait(20).state.is_cancelled()
-    assert run.record().waiting is None
-
-
-def test_a_run_that_waits_can_be_paused_too(until):
-    """A pause of a run that waits for approval is resumed first, then the approval is given."""
-
-    @flow
-    def body():
-        pause_flow_run()
-        return "approved"
-
-    run = body.start()
-    until(lambda: run.state.is_paused())
-    run.pause()
-    run.resume()
-    time.sleep(STILL)
-    assert run.state.is_paused()
-    run.resume()
-    assert run.result(20) == "approved"
-
-
-def test_input_becomes_a_question(until):
-    """`input()` in a run waits, PAUSED, for the line that `resume` brings."""
-
-    @flow
-    def body():
-        return input("Who are you? ")
-
-    run = body.start()
-    until(lambda: run.state.is_paused())
-    assert run.record().waiting.kind == "input"
-    assert run.record().waiting.text == "Who are you? "
-    run.resume("Ada")
-    assert run.result(20) == "Ada"
-
-
-def test_questions_at_once_are_answered_one_by_one(until):
-    """Of several tasks that ask at once, each gets an answer of its own, oldest first."""
-
-    @task
-    def asks(i):
-        return input(f"question {i}")
-
-    @flow
-    def body():
-        return [future.result() for future in asks.map(range(3))]
-
-    run = body.start()
-    answers = {}
-    until(lambda: sum(each.state.is_running() for each in run.tasks) == 3)
-    until(lambda: len(run._questions) == 3)
-    for n in range(3):
-        text = run.record().waiting.text
-        answers[text] = f"answer {n}"
-        run.resume(f"answer {n}")
-    assert run.result(20) == [answers[f"question {i}"] for i in range(3)]
-
-
-def test_input_where_nobody_can_answer_is_an_error(monkeypatch):
-    """`input()` on an event loop, or where nobody can answer, raises an error that says so."""
-
-    @flow
-    async def on_a_loop():
-        input("?")
-
-    @flow
-    def nobody():
-        input("?")
-
-    with pytest.raises(NobodyToAsk, match="would block the event loop"):
-        on_a_loop.start().result(20)
-    monkeypatch.setattr(asking, "can_ask", lambda run, kind: "Nobody is there.")
-    with pytest.raises(NobodyToAsk, match="Nobody is there"):
-        nobody.start().result(20)
-
-
-def test_breakpoint_is_a_clear_error():
-    """`breakpoint()` in a run raises an error that says what to do instead."""
-
-    @flow
-    def body():
-        breakpoint()
-
-    with pytest.raises(NobodyToAsk, match="Call the function in a plain cell"):
-        body.start().result(20)
-
-
-def test_asking_outside_of_a_run_is_an_error():
-    """`pause_flow_run()` outside of a run says that it needs one."""
-    with pytest.raises(NotInARun):
-        pause_flow_run()

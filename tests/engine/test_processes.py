@@ -1,66 +1,34 @@
-"""Runs in processes: what travels, what comes back, and how they are stopped."""
+"""Runs in processes: what travels, what comes back, and how they are held."""
 
 import asyncio
 import logging
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
 import warnings
 from functools import partial
 
-import psutil
 import pytest
 
 from jupyter_flows import (
-    CancelledRun,
     FlowPauseTimeout,
-    FlowRun,
-    checkpoint,
     current_run,
     flow,
     get_run_logger,
     pause_flow_run,
     progress,
-    shield,
     task,
 )
-from jupyter_flows.engine.processes import link
 from jupyter_flows.errors import CrashedRun, FailedRun, NoSuchWorker, NotPortable
 from jupyter_flows.states import StateType
+from tests.engine.in_processes import ended, lines, sleeping, start
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are none on Windows")
 
 FOR_EVER = 3600
-
-
-def start(body, *args, **options):
-    """Start a body in a process."""
-    return flow(body, name=body.__name__, on="process", **options).start(*args)
-
-
-def ended(body, *args, **options):
-    """Run a body in a process to its end, and return the run."""
-    run = start(body, *args, **options)
-    run.wait(30)
-    assert run.state_is_final(), run.state
-    return run
-
-
-def lines(run, source=None):
-    """Return what a run's log says, of one source or of all."""
-    return [line.message for line in run.logs if source in (None, line.source)]
-
-
-def alive(pid):
-    """Whether a process is there and no zombie."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 # -- there and back ---------------------------------------------------------------------
@@ -384,231 +352,6 @@ def test_each_attempt_is_a_new_process(tmp_path):
     assert run.result() == 3
     assert len(set((tmp_path / "pids").read_text().split())) == 3
     assert [state.name for state in run.states].count("AwaitingRetry") == 2
-
-
-# -- cancelling -------------------------------------------------------------------------
-
-
-def looping():
-    try:
-        print("begun")
-        while True:
-            pass
-    finally:
-        print("cleaned up")
-
-
-def sleeping():
-    try:
-        print("begun")
-        time.sleep(3600)
-    finally:
-        print("cleaned up")
-
-
-async def awaiting():
-    try:
-        print("begun")
-        await asyncio.sleep(3600)
-    finally:
-        await asyncio.sleep(0.01)
-        print("cleaned up")
-
-
-def checking():
-    try:
-        print("begun")
-        while True:
-            checkpoint()
-    finally:
-        print("cleaned up")
-
-
-@pytest.mark.parametrize("body", [looping, sleeping, awaiting, checking])
-def test_a_cancel_lets_cleanup_run(body, until):
-    """A cancel is raised in the process where it costs no cleanup: `finally` runs."""
-    run = start(body)
-    until(lambda: "begun" in lines(run))
-    run.cancel(grace=0.1)
-    run.wait(30)
-    assert run.state.is_cancelled()
-    assert lines(run, "stdout") == ["begun", "cleaned up"]
-    with pytest.raises(CancelledRun):
-        run.result()
-
-
-def test_asks_that_come_at_once():
-    """A cancel, a kill or a pause right after the start is carried out like a later one."""
-    for ask in (FlowRun.cancel, FlowRun.kill, FlowRun.pause) * 5:
-        run = start(sleeping)
-        ask(run)
-        if ask is FlowRun.pause:
-            while not run.state.is_paused():
-                time.sleep(0.001)
-            run.cancel()
-        run.wait(30)
-        assert run.state.is_cancelled()
-
-
-def test_a_cancel_that_comes_too_late():
-    """A cancel that is never delivered leaves the outcome of the code."""
-
-    def body():
-        with shield():
-            print("begun")
-            time.sleep(0.3)
-            return 5
-
-    run = start(body)
-    while "begun" not in lines(run):
-        time.sleep(0.01)
-    run.cancel()
-    assert run.result(30) == 5
-
-
-def test_a_run_that_cancels_itself():
-    """`current_run().cancel()` in a process is a cancel of the run."""
-
-    def body():
-        current_run().cancel()
-        time.sleep(3600)
-
-    run = ended(body)
-    assert run.state.is_cancelled()
-    assert run.cancel_reason == "user"
-
-
-def test_sigterm_from_outside_is_a_cancel(until):
-    """A process that somebody sends SIGTERM is cancelled, and cleans up."""
-
-    def body():
-        try:
-            print("begun", os.getpid())
-            time.sleep(3600)
-        finally:
-            print("cleaned up")
-
-    run = start(body)
-    until(lambda: lines(run))
-    os.kill(int(lines(run)[0].split()[1]), signal.SIGTERM)
-    run.wait(30)
-    assert run.state.is_cancelled()
-    assert "cleaned up" in lines(run)
-
-
-def tree(path):
-    """Grow three generations: one ignores SIGTERM, one has a session of its own and no parent."""
-    code = (
-        "import os, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    if os.fork() == 0:\n"
-        "        open(sys.argv[1] + '/third', 'w').write(str(os.getpid()))\n"
-        "        time.sleep(3600)\n"
-        "    os._exit(0)\n"
-        "open(sys.argv[1] + '/second', 'w').write(str(os.getpid()))\n"
-        "time.sleep(3600)\n"
-    )
-    return subprocess.Popen([sys.executable, "-c", code, path])
-
-
-def pids_in(path):
-    """Return what `tree` has written."""
-    files = [path / name for name in ("second", "third")]
-    return [int(file.read_text()) for file in files if file.exists() and file.read_text()]
-
-
-def test_nothing_survives_a_kill(tmp_path, until):
-    """Kill ends the process and all that it started, when nothing else would."""
-
-    def body(path, grow):
-        grow(path)
-        os.write(1, b"grown\n")
-        sum(range(10**12))
-
-    run = start(body, str(tmp_path), tree)
-    until(lambda: len(pids_in(tmp_path)) == 2 and "grown" in lines(run))
-    assert all(map(alive, pids_in(tmp_path)))
-    before = time.monotonic()
-    run.kill()
-    run.wait(30)
-    assert time.monotonic() - before < 1
-    assert run.state.is_cancelled()
-    assert not any(map(alive, pids_in(tmp_path)))
-
-
-@pytest.mark.parametrize("how", ["return", "os._exit(1)", "1 / 0"])
-def test_nothing_survives_an_end(tmp_path, until, how):
-    """However a run ends, what it started is gone by then."""
-
-    def body(path, grow, how):
-        import os
-        import time
-
-        grow(path)
-        while len(os.listdir(path)) < 2:
-            time.sleep(0.01)
-        if how != "return":
-            exec(how, {"os": os})
-
-    run = ended(body, str(tmp_path), tree, how)
-    assert run.state.type in (StateType.COMPLETED, StateType.CRASHED, StateType.FAILED)
-    until(lambda: len(pids_in(tmp_path)) == 2)
-    assert not any(map(alive, pids_in(tmp_path)))
-
-
-@pytest.mark.parametrize("stuck", [False, True])
-def test_a_timeout(stuck):
-    """A run that takes too long is stopped, also when C code holds it up; it is TimedOut."""
-
-    def body(stuck):
-        if stuck:
-            sum(range(10**12))
-        time.sleep(3600)
-
-    run = ended(body, stuck, timeout_seconds=0.3, cancel_grace_seconds=0.1, kill_grace_seconds=0.2)
-    assert run.state.name == "TimedOut"
-
-
-def test_more_time():
-    """`refresh_timeout` in a process gives its run more time, by the kernel's clock."""
-
-    def body():
-        for _ in range(4):
-            time.sleep(0.2)
-            current_run().refresh_timeout()
-
-    assert ended(body, timeout_seconds=0.5).state.is_completed()
-
-
-def test_a_timeout_of_a_task():
-    """A task in a process has its own timeout."""
-
-    def body():
-        @task(timeout_seconds=0.1)
-        def slow():
-            time.sleep(3600)
-
-        return str(slow(return_state=True).name)
-
-    assert ended(body).result() == "TimedOut"
-
-
-def test_the_end_of_the_supervisor(until):
-    """When the supervisor is killed its runs have CRASHED, and the next one has a new one."""
-    run = start(sleeping)
-    until(lambda: "begun" in lines(run))
-    old = link.supervisor().pid
-    os.kill(old, signal.SIGKILL)
-    run.wait(30)
-    assert run.state.is_crashed()
-
-    def after():
-        return 1
-
-    assert ended(after).result() == 1
-    assert link.supervisor().pid != old
 
 
 # -- pausing ----------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from jupyter_flows.history import Store, default_path, rows, sql
 from jupyter_flows.history.store import QUERIES
 from jupyter_flows.records import (
     ErrorRecord,
+    Frame,
     LogLine,
     ProgressRecord,
     RunRecord,
+    Stopping,
     TaskRecord,
     Transition,
     Waiting,
@@ -49,6 +51,16 @@ bars = st.builds(
     ended=maybe(times),
     rate=maybe(times),
 )
+frames = st.builds(Frame, file=texts, line=counts, function=texts, text=texts, own=st.booleans())
+stoppings = st.builds(
+    Stopping,
+    since=times,
+    rung=texts,
+    next=maybe(texts),
+    at=maybe(times),
+    stuck=maybe(frames),
+    hint=maybe(texts),
+)
 runs = st.builds(
     RunRecord,
     **dict.fromkeys(("name", "flow", "on", "kernel"), texts),
@@ -60,6 +72,7 @@ runs = st.builds(
     **dict.fromkeys(("output_count", "output_changes"), counts),
     id=st.uuids().map(str),
     waiting=maybe(waitings),
+    stopping=maybe(stoppings),
     tags=many(texts),
     parameters=st.dictionaries(texts, texts, max_size=3),
     progress=many(bars),

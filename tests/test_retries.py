@@ -1,0 +1,179 @@
+"""Attempts: when there is another, how long it waits, and what a timeout means."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from jupyter_flows import (
+    StateType,
+    current_run,
+    flow,
+    runs,
+)
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_failed_attempt_is_retried(kind):
+    """A run that fails is tried again, AwaitingRetry and Retrying between, until it works."""
+
+    def body():
+        attempts.append(current_run().attempt)
+        if len(attempts) < 3:
+            raise ValueError("not yet")
+        return "at last"
+
+    async def body_async():
+        return body()
+
+    attempts = []
+    run = flow(retries=3, retry_delay_seconds=0.01)(body if kind == "sync" else body_async).start()
+    assert run.result(20) == "at last"
+    assert attempts == [1, 2, 3]
+    names = [transition.name for transition in run.transitions()]
+    assert names == [
+        "Pending",
+        "Running",
+        *["AwaitingRetry", "Retrying"] * 2,
+        "Completed",
+    ]
+
+
+def test_retries_run_out():
+    """After the last retry the run is FAILED with the last exception."""
+
+    @flow(retries=2)
+    def fails():
+        raise ValueError(current_run().attempt)
+
+    with pytest.raises(ValueError, match="3"):
+        fails.start().result(20)
+
+
+def test_the_delays_of_retries():
+    """The delay is one number, one for each attempt, or what a function of `retries` says."""
+    from jupyter_flows.engine.runs import Options
+
+    def delays(**options):
+        made = Options(retries=3, **options)
+        return [made.retry_delay(attempt) for attempt in (1, 2, 3)]
+
+    assert delays() == [0, 0, 0]
+    assert delays(retry_delay_seconds=2) == [2, 2, 2]
+    assert delays(retry_delay_seconds=[1, 5]) == [1, 5, 5]
+    assert delays(retry_delay_seconds=lambda n: [i * n for i in range(n)]) == [0, 3, 6]
+
+
+def test_a_delay_that_cannot_be_had_fails_the_run():
+    """A function of delays that raises makes the run FAILED with that, and it ends."""
+
+    @flow(retries=1, retry_delay_seconds=lambda retries: 1 / 0)
+    def fails():
+        raise ValueError
+
+    with pytest.raises(ZeroDivisionError):
+        fails.start().result(20)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_cancelled_run_never_retries(kind):
+    """A run that was asked to stop and then fails by itself has no other attempt."""
+
+    def body():
+        attempts.append(1)
+        current_run().cancel()
+        raise ValueError("after the cancel")
+
+    async def body_async():
+        body()
+
+    attempts = []
+    run = flow(retries=5)(body if kind == "sync" else body_async).start().wait(20)
+    assert run.state.is_failed()  # it failed by itself before a checkpoint could deliver the cancel
+    assert attempts == [1]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_cancel_ends_the_wait_for_a_retry(kind, until):
+    """A run that waits an hour for its next attempt ends CANCELLED at once when asked."""
+
+    def body():
+        print("half a line", end="")
+        raise ValueError
+
+    async def body_async():
+        body()
+
+    decorate = flow(retries=1, retry_delay_seconds=3600)
+    run = decorate(body if kind == "sync" else body_async).start()
+    until(lambda: run.state.name == "AwaitingRetry")
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert [line.message for line in run.logs] == ["half a line"]
+
+
+def test_a_timeout_is_told_from_a_cancel():
+    """A run that takes too long is FAILED under the name TimedOut, not CANCELLED."""
+
+    @flow(timeout_seconds=0.05)
+    def slow():
+        time.sleep(20)
+
+    @flow(timeout_seconds=0.05)
+    async def slow_async():
+        await asyncio.sleep(20)
+
+    for each in (slow, slow_async):
+        run = each.start()
+        with pytest.raises(TimeoutError, match="longer than its timeout"):
+            run.result(20)
+        assert (run.state.type, run.state.name) == (StateType.FAILED, "TimedOut")
+        assert run.record().reason == "timeout"
+
+
+def test_a_timeout_is_of_one_attempt():
+    """Each attempt has the whole timeout, and one that timed out is retried."""
+
+    @flow(timeout_seconds=0.2, retries=2)
+    def slow_at_first():
+        if current_run().attempt < 3:
+            time.sleep(20)
+        return current_run().attempt
+
+    assert slow_at_first.start().result(20) == 3
+
+
+def test_a_timeout_that_comes_too_late_changes_nothing():
+    """A body that returns although its time was up, having met no checkpoint, has its result."""
+
+    @flow(timeout_seconds=0.01)
+    def busy():
+        while not runs.list(name="busy")[0].cancel_reason:
+            pass
+        return "done"
+
+    run = busy.start()
+    assert run.result(20) == "done"
+
+
+def test_a_cancel_replaces_a_timeout(until):
+    """A user's cancel of a run that is cleaning up after its timeout makes it CANCELLED."""
+
+    @flow(timeout_seconds=0.05, retries=3)
+    def slow():
+        try:
+            time.sleep(20)
+        finally:
+            cleaning.set()
+            go.wait(20)
+
+    cleaning, go = threading.Event(), threading.Event()
+    run = slow.start()
+    assert cleaning.wait(20)
+    assert run.cancel()
+    go.set()
+    assert run.wait(20).state.is_cancelled()
+    assert run.attempt == 1
