@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import statistics
 import sys
 import threading
 import time
 import warnings
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -46,6 +48,23 @@ def test_a_run_has_a_process_of_its_own():
     assert pid != os.getpid()
     assert run.record().on == "process"
     assert run.record().parameters == {"a": "[1]", "b": "[2]"}
+
+
+def test_a_kernel_with_very_many_open_files():
+    """Runs come, are paused and end as ever where descriptors have high numbers."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("this machine allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, 4096), hard))
+    try:
+        with ExitStack() as files:
+            for _ in range(1100):  # more than `select` can count to
+                files.enter_context(open(os.devnull))
+            run = start(sleeping)
+            run.cancel()
+            assert run.wait(30).state.is_cancelled()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def test_async_code_runs_on_a_loop_of_its_process():

@@ -1,7 +1,7 @@
 """A process of its own, for sync and async code: it can be stopped whatever it does.
 
 The run's thread in the kernel runs the plan as ever; what it runs for a body is one
-process for each attempt (`processes.link`). So timeouts, retries and the ladder are
+process for each attempt (`processes.attempts`). So timeouts, retries and the ladder are
 the kernel's, and work while the process is suspended or stuck in C.
 
     cancel     is raised in the process where that costs no cleanup
@@ -32,7 +32,8 @@ from jupyter_flows.errors import NoSuchWorker, NotPortable
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
-    from jupyter_flows.engine.processes.link import Attempt, Bell
+    from jupyter_flows.engine.processes.attempts import Attempt
+    from jupyter_flows.engine.processes.inquiries import Bell
     from jupyter_flows.records import Stack
 
 
@@ -81,17 +82,17 @@ class ProcessExecutor(Executor):
         """
         if not hasattr(os, "fork"):
             raise NoSuchWorker("on='process' needs a POSIX system: use on='thread' here.")
-        from jupyter_flows.engine.processes import link  # with psutil and cloudpickle
+        from jupyter_flows.engine.processes import attempts, inquiries  # with psutil, cloudpickle
 
         if plan.portable is None:
             raise NotPortable(f"{run!r} has a body that cannot be sent to a process.")
         portable = plan.portable()
         job = portable.dump()
-        bell = self._bell = link.Bell()
+        bell = self._bell = inquiries.Bell()
         run.on_done(bell.ring)
 
         def body() -> Any:
-            attempt = self._attempt = link.Attempt(run, portable, job, bell)
+            attempt = self._attempt = attempts.Attempt(run, portable, job, bell)
             return attempt.run()
 
         def work() -> None:

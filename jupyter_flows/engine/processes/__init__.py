@@ -7,7 +7,9 @@
     supervisor   a small program beside the kernel: forks, suspends, kills, reaps
     child        what a forked process does: one attempt of a run
     images       what the kernel shows of tasks, bars and lines that live in a child
-    link         the kernel's end: from the first byte to the last process's end
+    attempts     one process of one run: from its first byte to the end of all below it
+    inquiries    what other threads want of the thread that minds it
+    link         the kernel's end of the conversation with the supervisor
 
 Theory. A kernel has one supervisor, started when its first process run begins. It is
 single-threaded and runs no user code, so it may fork at any time and nothing can

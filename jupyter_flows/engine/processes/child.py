@@ -19,12 +19,12 @@ import faulthandler
 import logging
 import math
 import os
-import select
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from time import monotonic
 from typing import Any, NoReturn, TextIO
 
@@ -135,7 +135,7 @@ class _Child:
         run.executor.launch(run, plan)
         sources: list[Any] = [self._channel, self._wake]
         while not run.state_is_final():
-            readable, _, _ = select.select(sources, [], [], _TICK)
+            readable: list[Any] = wait(sources, _TICK)
             if self._wake in readable:
                 self._wake.recv(4096)
             if self._terminated:

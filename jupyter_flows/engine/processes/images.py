@@ -1,6 +1,6 @@
 """What the kernel shows of tasks, bars and unfinished lines that live in a child.
 
-Each is written whole by the run's link and may be read by any thread.
+Each is written whole by the run's thread and may be read by any thread.
 """
 
 from __future__ import annotations

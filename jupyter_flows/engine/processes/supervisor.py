@@ -27,7 +27,6 @@ import array
 import gc
 import importlib
 import os
-import select
 import signal
 import socket
 import struct
@@ -35,6 +34,7 @@ import sys
 import time
 import traceback
 import types
+from multiprocessing.connection import wait
 from typing import NoReturn
 
 from jupyter_flows.engine import capture
@@ -142,7 +142,7 @@ class Supervisor:
             busy = any(child.busy for child in self._children.values())
             pause = min(1.5 * pause, _LATER) if busy else _BUSY
             waits = [self._control, self._wake]
-            readable, _, _ = select.select(waits, [], [], pause if busy else _IDLE)
+            readable = wait(waits, pause if busy else _IDLE)
             if readable:
                 pause = _BUSY
             if self._wake in readable:
