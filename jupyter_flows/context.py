@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from time import time
 from typing import Any, TypeVar
@@ -124,11 +123,6 @@ def _owner(what: str) -> Life:
     if owner is None:
         raise NotInARun(f"{what} can be used only inside a running flow or task.")
     return owner
-
-
-@dataclass(frozen=True)
-class _Source:
-    name: str
 
 
 class _RunLogger(logging.LoggerAdapter[logging.Logger]):

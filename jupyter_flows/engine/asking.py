@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import loop_of
 from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.errors import FlowPauseTimeout, NobodyToAsk
 from jupyter_flows.records import Waiting
 
@@ -57,25 +58,17 @@ def wait_for_person(owner: Life, waiting: Waiting) -> str:
 async def wait_for_person_async(owner: Life, waiting: Waiting) -> str:
     """Wait on an event loop until the run is resumed, and return the answer."""
     run = owner.flow_run
-    loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-
-    class Gate:
-        def wake(self) -> None:
-            loop.call_soon_threadsafe(changed.set)
-
-    gate = Gate()
+    waiter = LoopWaiter()
     with _asked(run, waiting) as question:
-        run.book.waiters.add(gate)
+        run.book.waiters.add(waiter)
         try:
             async with asyncio.timeout(None if waiting.until is None else waiting.until - time()):
                 while question.answer is None:
-                    await changed.wait()
-                    changed.clear()
+                    await waiter.wait()
         except TimeoutError:
             pass
         finally:
-            run.book.waiters.discard(gate)
+            run.book.waiters.discard(waiter)
         return _answer(run, question)
 
 

@@ -17,7 +17,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import asyncio
 from _thread import get_ident
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -28,6 +27,7 @@ from jupyter_flows.engine import ports
 from jupyter_flows.engine.injecting import withdraw
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.shielding import shield, shield_around
+from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.records import Stopping, Transition
 from jupyter_flows.states import (
     TERMINAL,
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 ASK, INTERRUPT, KILL = 0, 1, 2  # the rungs of the ladder, see there
 
-REASONS = ("user", "timeout", "parent", "concurrency", "shutdown")
 _SAYING = {
     "user": "Cancelled by the user",
     "timeout": "Took longer than its timeout",
@@ -328,7 +327,7 @@ class Life:
         """Ask it and all that it called to stop. Any thread; never blocks.
 
         Args:
-            reason: why, one of `REASONS`.
+            reason: why: "user", "timeout", "parent", "concurrency" or "shutdown".
             grace: seconds until more than asking is done; its options say by default.
 
         Returns:
@@ -426,21 +425,9 @@ def as_transition(state: State) -> Transition:
 
 async def ended(life: Life) -> None:
     """Wait for the end of `life` without blocking the event loop."""
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def settle() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(settle)
-        except RuntimeError:  # the loop was closed: nobody waits any more
-            pass
-
-    life.on_done(wake)
+    waiter = LoopWaiter()
+    life.on_done(waiter.wake)
     try:
-        await future
+        await waiter.wait()
     finally:
-        life.forget(wake)
+        life.forget(waiter.wake)

@@ -33,6 +33,7 @@ from jupyter_flows.engine.life import KILL
 from jupyter_flows.engine.safe_lines import is_cleanup
 from jupyter_flows.engine.shielding import any_shielded_task, is_shielded_task
 from jupyter_flows.engine.stacks import driver, suspended_frames
+from jupyter_flows.engine.waiting import LoopWaiter
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -243,7 +244,6 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
     It counts as a worker of `run` only while it executes: whenever it awaits, it
     is parked as far as the run is concerned, since it will not be let go on.
     """
-    loop = asyncio.get_running_loop()
     coroutine: Any = awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
     book = run.book
     book.driver = get_ident()
@@ -257,7 +257,7 @@ def driven(awaitable: Awaitable[Any], run: FlowRun) -> Generator[Any, Any, Any]:
         while book.hold and run.held and not shielding.in_shield():
             _await(run)
             try:
-                yield from _held(run, loop)
+                yield from _held(run)
             except GeneratorExit:
                 coroutine.close()
                 raise
@@ -316,32 +316,12 @@ async def with_its_tasks(body: Callable[[], Awaitable[Any]]) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _held(run: FlowRun, loop: asyncio.AbstractEventLoop) -> Generator[Any, Any, None]:
+def _held(run: FlowRun) -> Generator[Any, Any, None]:
     """Await the moment when the run may have been let go on."""
-    goes_on = loop.create_future()
-
-    def settle() -> None:
-        if not goes_on.done():
-            goes_on.set_result(None)
-
-    gate = _Gate(loop, settle)
-    run.book.waiters.add(gate)
+    waiter = LoopWaiter()
+    run.book.waiters.add(waiter)
     try:
         if run.held:
-            yield from goes_on.__await__()
+            yield from waiter.wait().__await__()
     finally:
-        run.book.waiters.discard(gate)
-
-
-class _Gate:
-    """What wakes a held coroutine, as a `Waiter` wakes a thread."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, settle: Any) -> None:
-        self._loop = loop
-        self._settle = settle
-
-    def wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:  # the loop is closed
-            pass
+        run.book.waiters.discard(waiter)

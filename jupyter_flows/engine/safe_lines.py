@@ -91,7 +91,7 @@ def is_safe(
             return True
         elif not is_engine_module(frame.f_globals.get("__name__")):
             if top:
-                if _is_library(code.co_filename, packages):
+                if not is_own(code, packages=packages):
                     return False
                 top = False
             if _is_rite(code):
@@ -108,12 +108,6 @@ def _is_rite(code: CodeType) -> bool:
     return code.co_name in _RITES or code.co_filename.startswith("<frozen importlib")
 
 
-def _is_library(filename: str, packages_allowed: bool) -> bool:
-    if filename.startswith(_PACKAGES):
-        return not packages_allowed
-    return filename.startswith(_STDLIB) or filename.startswith("<frozen ")
-
-
 def is_cleanup(frames: Iterable[FrameType]) -> bool:
     """Return whether a suspended coroutine, given by its frames, awaits in a cleanup.
 
@@ -122,9 +116,7 @@ def is_cleanup(frames: Iterable[FrameType]) -> bool:
     """
     for frame in frames:
         code = frame.f_code
-        if is_engine_module(frame.f_globals.get("__name__")) or _is_library(
-            code.co_filename, False
-        ):
+        if is_engine_module(frame.f_globals.get("__name__")) or not is_own(code, packages=False):
             continue
         if code.co_name in ("__exit__", "__aexit__") or frame.f_lasti in cleanup_offsets(code):
             return True
@@ -173,7 +165,10 @@ def is_own(code: CodeType, *, packages: bool) -> bool:
         code: the code.
         packages: whether installed packages count as the user's own.
     """
-    return not _is_library(code.co_filename, packages)
+    name = code.co_filename
+    if name.startswith(_PACKAGES):
+        return packages
+    return not name.startswith((*_STDLIB, "<frozen "))
 
 
 def may_be_on_top(code: CodeType, *, packages: bool) -> bool:
@@ -183,7 +178,7 @@ def may_be_on_top(code: CodeType, *, packages: bool) -> bool:
         code: the code.
         packages: whether that of installed packages may.
     """
-    return not _is_library(code.co_filename, packages) and not _is_rite(code)
+    return is_own(code, packages=packages) and not _is_rite(code)
 
 
 def _analysis(code: CodeType) -> tuple[Offsets, Offsets]:

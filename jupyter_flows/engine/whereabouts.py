@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import replace
+from itertools import chain
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -146,12 +147,14 @@ def stacks(run: FlowRun) -> Stacks:
     for life in lives:
         lives += list(life.active)
     lives = [life for life in lives if not life.state_is_final()]
+    runs = {life.flow_run for life in lives}
+    elsewhere = {run: there for run in runs if (there := run.executor.elsewhere())}
     threads: dict[int, list[Life]] = {}
     tasks: dict[asyncio.Task[Any], list[Life]] = {}
     for life in lives:
         if life.root is not None:
             tasks.setdefault(life.root.task, []).append(life)
-        elif life.thread is not None:
+        elif life.thread is not None and life not in elsewhere:  # else it only waits here
             threads.setdefault(life.thread, []).append(life)
     for ident in list(run.book.workers):  # of code that goes on after it was given up
         if run.state_is_final():
@@ -164,11 +167,7 @@ def stacks(run: FlowRun) -> Stacks:
         for task in sorted(asyncio.all_tasks(loop) - tasks.keys(), key=_order):
             if isinstance(loop, RunLoop) or _belongs(task, lives):
                 found.append(_of_task(task, life.thread, [], [life]))
-    runs = {life.flow_run for life in lives}
-    for run in runs:
-        there = run.executor.elsewhere()
-        if there:  # then it only waits here
-            found = [each for each in found if each.frames or each.name != run.name] + there
+    found += chain.from_iterable(elsewhere.values())
     for thread in [reference() for reference in helpers.keyrefs()]:
         if thread is not None and thread.is_alive() and helpers.get(thread) in runs:
             found.append(_of_helper(thread, helpers[thread]))

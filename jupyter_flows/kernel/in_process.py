@@ -12,7 +12,8 @@ from __future__ import annotations
 import linecache
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, cast
@@ -25,6 +26,7 @@ from jupyter_flows.context import progress_of_loop
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.processes.child import ChildRun
+from jupyter_flows.engine.processes.pickling import pickled
 from jupyter_flows.kernel import figures, rich, tracebacks
 from jupyter_flows.kernel.namespaces import PROGRESS, RESULT, is_published
 
@@ -64,26 +66,26 @@ class Cell:
 def run_cell(cell: Cell) -> None:
     """Run a cell in this process. Its result and names are told on the way."""
     __tracebackhide__ = True
-    before = _set_up(cell)
-    shell = _shell()
-    ended = False
-    try:
-        with shell.builtin_trap:
-            exec(cell.code, shell.user_ns)
-        ended = True
-    finally:
-        _tell(cell, before, ended)
+    with _at_home(cell) as names:
+        exec(cell.code, names)
 
 
 async def run_async_cell(cell: Cell) -> None:
     """Run a cell that awaits."""
     __tracebackhide__ = True
+    with _at_home(cell) as names:
+        await eval(cell.code, names)
+
+
+@contextmanager
+def _at_home(cell: Cell) -> Iterator[dict[str, Any]]:
+    """Have what a cell needs around it, and tell what came of it."""
+    __tracebackhide__ = True
     before = _set_up(cell)
-    shell = _shell()
     ended = False
     try:
-        with shell.builtin_trap:
-            await eval(cell.code, shell.user_ns)
+        with _shell().builtin_trap:
+            yield _shell().user_ns
         ended = True
     finally:
         _tell(cell, before, ended)
@@ -130,12 +132,11 @@ def _tell(cell: Cell, before: dict[str, Any], ended: bool) -> None:
     assert owner is not None, "a cell runs in a run"
     run = cast(ChildRun, owner.flow_run)
     home = before[HOME]
-    try:
-        data = cloudpickle.dumps((result, bound, deleted, home))
-    except Exception:
+    data, _ = pickled((result, bound, deleted, home))
+    if data is None:
         for name, value in [*bound.items(), (RESULT, result)]:
-            why = _why_not(value)
-            if why is None:
+            part, why = pickled(value)
+            if part is not None:
                 continue
             what = "The result" if name == RESULT else f"The variable {name!r}"
             text = f"{what} stays in its process, being a {type(value).__name__}: {why}"
@@ -145,11 +146,3 @@ def _tell(cell: Cell, before: dict[str, Any], ended: bool) -> None:
                 result = None
         data = cloudpickle.dumps((result, bound, deleted, home))
     run.tell(data)
-
-
-def _why_not(value: Any) -> str | None:
-    try:
-        cloudpickle.dumps(value)
-    except Exception as error:
-        return str(error)
-    return None

@@ -20,7 +20,7 @@ from typing import Any
 import cloudpickle
 from IPython.core.interactiveshell import InteractiveShell
 
-from jupyter_flows.engine.processes.pickling import dumps, names_used
+from jupyter_flows.engine.processes.pickling import dumps, names_used, pickled
 from jupyter_flows.kernel.cells import CellBody
 from jupyter_flows.kernel.in_process import Cell, run_async_cell, run_cell
 
@@ -85,7 +85,7 @@ class CellCall:
         names = {name: known[name] for name in used if is_there(name)}
         if "get_ipython" in used:
             for name in set(_words(code)) - names.keys():
-                if is_there(name) and _can_be_pickled(known[name]):
+                if is_there(name) and pickled(known[name])[0] is not None:
                     names[name] = known[name]
         return names
 
@@ -97,14 +97,6 @@ def _words(code: CodeType) -> Iterator[str]:
             yield from _WORD.findall(constant)
         elif isinstance(constant, CodeType):
             yield from _words(constant)
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        cloudpickle.dumps(value)
-    except Exception:
-        return False
-    return True
 
 
 def _filenames(names: dict[str, Any]) -> Iterator[str]:

@@ -41,6 +41,7 @@ from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
 from jupyter_flows.engine.processes.images import TaskImage
+from jupyter_flows.engine.processes.pickling import pickled
 from jupyter_flows.engine.processes.tree import adopt_orphans
 from jupyter_flows.engine.processes.wire import Channel
 from jupyter_flows.engine.runner import Plan
@@ -411,15 +412,7 @@ def _body(order: Order) -> Callable[[], Any]:
 def _peek(name: str) -> tuple[bytes | None, str]:
     """Return a variable pickled; or None, and why not."""
     names = vars(sys.modules["__main__"])
-    return _pickled(names[name]) if name in names else (None, "")
-
-
-def _pickled(value: Any) -> tuple[bytes | None, str]:
-    """Return a value pickled; or None, and why not."""
-    try:
-        return cloudpickle.dumps(value), ""
-    except Exception as error:
-        return None, f"{type(error).__name__}: {error}"
+    return pickled(names[name]) if name in names else (None, "")
 
 
 def _outcome(run: FlowRun) -> tuple[Any, ...]:
@@ -427,7 +420,7 @@ def _outcome(run: FlowRun) -> tuple[Any, ...]:
     state = run.state
     error = state.data if isinstance(state.data, BaseException) else None
     described = error_record(error) if error is not None else None
-    data, why = _pickled(state.data)
+    data, why = pickled(state.data)
     if data is None and error is None and state.type is StateType.COMPLETED:
         what = f"The result cannot be sent back, being a {type(state.data).__name__}: {why}"
         lost = NotPortable(f"{what}. Return plain values, or run on='thread'.")

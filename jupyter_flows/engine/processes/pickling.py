@@ -105,40 +105,43 @@ def find(module: Any, name: str) -> Any:
     return found
 
 
+def pickled(value: Any) -> tuple[bytes | None, str]:
+    """Return a value pickled; or None, and why it cannot be."""
+    try:
+        return cloudpickle.dumps(value), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
 def dumps(value: Any, parts: Mapping[str, Any]) -> bytes:
     """Pickle `value`, or say which of its `parts`, given by what to call them, cannot be.
 
     Raises:
         NotPortable: it cannot be pickled.
     """
-    try:
-        data: bytes = cloudpickle.dumps(value)
+    data, why = pickled(value)
+    if data is not None:
         return data
-    except Exception as error:
-        for label, part in parts.items():
-            found = _culprit(label, part, set())
-            if found is not None:
-                raise NotPortable(found) from error
-        raise NotPortable(f"It cannot be sent to a process: {error}") from error
+    found = (_culprit(label, part, set()) for label, part in parts.items())
+    raise NotPortable(next(filter(None, found), f"It cannot be sent to a process: {why}"))
 
 
 def _culprit(label: str, value: Any, seen: set[int]) -> str | None:
     """Say what cannot be pickled: the value, or a variable that a function uses."""
-    try:
-        cloudpickle.dumps(value)
+    data, why = pickled(value)
+    if data is not None:
         return None
-    except Exception as error:
-        seen.add(id(value))
-        for name, used in _variables(getattr(value, "fn", value)):
-            if id(used) not in seen:
-                who = getattr(value, "__name__", label)
-                found = _culprit(f"The variable {name!r}, which {who!r} uses,", used, seen)
-                if found is not None:
-                    return found
-        return (
-            f"{label} cannot be sent to a process, being a {type(value).__name__}: {error}. "
-            "Make it there, or run on='thread'."
-        )
+    seen.add(id(value))
+    for name, used in _variables(getattr(value, "fn", value)):
+        if id(used) not in seen:
+            who = getattr(value, "__name__", label)
+            found = _culprit(f"The variable {name!r}, which {who!r} uses,", used, seen)
+            if found is not None:
+                return found
+    return (
+        f"{label} cannot be sent to a process, being a {type(value).__name__}: {why}. "
+        "Make it there, or run on='thread'."
+    )
 
 
 def _variables(function: Any) -> Iterator[tuple[str, Any]]:
