@@ -83,3 +83,4 @@ show_file: Callable[[str], str] = str
 process_preparations: list[str] = []
 listeners: list[Callable[["Life"], None]] = []
 kernel_id: str = ""  # the `KernelRecord.id` of this process, where one is kept
+adopted: bool = False  # whether another process ends what this one leaves behind

@@ -12,7 +12,7 @@ import nbformat
 import psutil
 import pytest
 
-from jupyter_flows.descendants import MARK
+from jupyter_flows.commands.descendants import MARK
 from jupyter_flows.history import Store
 
 REPOSITORY = Path(__file__).parents[2]

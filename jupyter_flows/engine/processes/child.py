@@ -180,6 +180,7 @@ class _Child:
         capture.install()
         faulthandler.enable(sys.stderr, all_threads=False)
         ports.history = _Relay(self._channel, order.run_id)
+        ports.adopted = True  # by the supervisor
         asking.can_ask = lambda run, kind: order.refusals.get(kind)
 
     def _read(self) -> None:

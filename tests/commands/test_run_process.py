@@ -20,48 +20,12 @@ from jupyter_flows import (
     shield,
     task,
 )
-from jupyter_flows.descendants import MARK
 from jupyter_flows.engine import registry
+from tests.commands.families import STUBBORN, alive, commands_below, pipes
 
 FOR_EVER = "3600"
 STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DISK_SLEEP}
 PYTHON = sys.executable
-STUBBORN = "trap '' TERM; echo on; while :; do sleep 0.1; done"  # a shell that ignores SIGTERM
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_of_commands(request, nothing_is_left, until):
-    """No test leaves a process, a pipe, a run or a thread."""
-    pipes = _pipes()
-    yield
-    until(lambda: not commands_below(), "all processes are reaped")
-    until(lambda: _pipes() <= pipes or "process" in request.node.name, "all pipes are closed")
-
-
-def commands_below():
-    """The processes below this one that commands have started."""
-    found = []
-    for each in psutil.Process().children(recursive=True):
-        try:
-            zombie = each.status() == psutil.STATUS_ZOMBIE
-            if zombie or MARK in each.environ():
-                found.append(each)
-        except psutil.NoSuchProcess:
-            pass
-    return found
-
-
-def _pipes():
-    """The pipes that this process has open."""
-    found = set()
-    for each in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{each}")
-        except FileNotFoundError:
-            continue
-        if target.startswith("pipe:"):
-            found.add(target)
-    return found
 
 
 @pytest.fixture(params=["thread", "async", "main"])
@@ -88,13 +52,6 @@ def start(request, kernel_loop):
 
 def messages(run):
     return [line.message for line in run.logs]
-
-
-def alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def family_of(until, count):
@@ -202,6 +159,12 @@ def test_a_program_that_does_not_exist(start):
     """That there is no such program is said as Python says it."""
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         start(["no-such-program"]).result()
+
+
+def test_an_argument_that_cannot_be_one(start):
+    """What the system does not take as an argument is said as Python says it."""
+    with pytest.raises(ValueError, match="null"):
+        start(["echo", "a\0b"]).result()
 
 
 @pytest.mark.parametrize("grace", [-1, "1", float("nan")])
@@ -377,7 +340,7 @@ def test_descendants_that_left_are_ended_too(start, until, tmp_path):
     run.cancel()
     run.wait(10)
     assert run.state.name == "Cancelled"
-    assert not alive(daemon)
+    until(lambda: not alive(daemon))  # it is dying, and may still be to be reaped
 
 
 def test_a_timeout_ends_it():
@@ -451,7 +414,7 @@ def test_ctrl_c_outside_of_runs(tmp_path):
         [PYTHON, "-u", "-c", source],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     with program:
         pid = int(program.stdout.readline())
@@ -534,7 +497,7 @@ def test_an_approval_beside_a_command(until):
 
 def test_nothing_is_left_of_a_hundred_commands():
     """A hundred commands one after another leave no thread, pipe or process."""
-    pipes, threads = len(_pipes()), threading.active_count()
+    open_pipes, threads = len(pipes()), threading.active_count()
 
     @flow
     def many():
@@ -542,5 +505,5 @@ def test_nothing_is_left_of_a_hundred_commands():
             run_process(["true"] if i % 2 else ["false"], check=False)
 
     many.start().result()
-    assert len(_pipes()) == pipes
+    assert len(pipes()) == open_pipes
     assert threading.active_count() <= threads + 1  # the engine's timer
