@@ -73,6 +73,7 @@ def heed(owner: Life, *, forced: bool, frame: FrameType | None = None) -> None:
         frame: the top of the stack to be judged; the caller's by default.
     """
     frame = frame or sys._getframe(1)
+    owner = _whose(owner, frame)
     while owner.pending and not in_shield():
         raise_if_due(owner, frame, forced=forced)
         if owner.cancel_reason is not None or not any(run.held for run in owner.flow_run.chain):
@@ -108,18 +109,40 @@ def _nothing_else(wake: Callable[[], None]) -> None:
 
 
 def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
-    """Raise the cancel that is asked of `owner`, if this is a place for it."""
+    """Raise the cancel that is asked of `owner`, if this is a place for it.
+
+    Every place is one when `owner` is to be stopped by force.
+    """
+    owner = _whose(owner, frame)
     if owner.cancel_reason is None or in_shield():
         return
-    if (owner.delivered or not forced) and not is_place_to_stop(owner, frame):
+    anywhere = owner.killed or (forced and not owner.delivered)
+    if not anywhere and not is_place_to_stop(owner, frame):
         return
     if owner.root is not None and owner.root.loop is running_loop():
         if owner.root.task is asyncio.current_task():
             owner.root.note_delivery()
+        elif owner.delivered:
+            return  # it passes from task to task by itself, and may have got here already
         raise asyncio.CancelledError(owner.cancel_reason)
     if owner.flow_run.book.is_worker(get_ident()):
         owner.note_delivery()
     raise RunCancellation(owner.id, owner.cancel_reason or "user")
+
+
+def _whose(owner: Life, frame: FrameType | None) -> Life:
+    """Return whose code this stack is: not a block's that it is not within.
+
+    A generator that is suspended in a block leaves that behind as the current one.
+    """
+    while owner.frame is not None and owner.parent is not None:
+        each = frame
+        while each is not None and each is not owner.frame:
+            each = each.f_back
+        if each is not None:
+            break
+        owner = owner.parent
+    return owner
 
 
 def _reach(owner: Life) -> tuple[int, FrameType | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
 
 current: ContextVar[Life | None] = ContextVar("jupyter_flows.current", default=None)
+
+
+def _leave() -> None:
+    """Say that a process that a run's code has forked is in no run."""
+    current.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

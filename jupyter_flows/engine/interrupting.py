@@ -8,8 +8,9 @@ checkpoint, and never by the thread; and while nothing is asked, nothing is paid
 
 What to watch is found by looking at the stacks again and again, since code calls
 on. Not watched is what could not be stopped in: calls made in a cleanup, the
-standard library, packages (before the grace is over). A thread that does not move
-is blocked in C; its code is let alone until it moves.
+standard library, packages (before the grace is over). Of a thread that is in the same
+place at every look, for long in a call of C, only the innermost code is watched:
+that is where it goes on.
 
 Before Python 3.12 there is no such watch: a cancel is injected (`injecting`) when
 the stack is at a safe point, and a pause waits for a checkpoint.
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 _INTERVALS = (0.002, 0.005, 0.01, 0.02, 0.05)  # seconds from one look to the next
 _MANY_LOOKS, _SELDOM = 200, 0.5  # after ten seconds a thread is blocked for long
-_PATIENT_LOOKS = 3  # at a thread that does not move, before its code is let alone
+_PATIENT_LOOKS = 3  # at a thread that does not move, before its callers are let alone
 
 
 _Codes = dict[int, CodeType]  # by identity: two of the same text are equal, and yet two
@@ -112,7 +113,7 @@ def _is_wanted(life: Life) -> bool:
     """Whether a life is to be stopped by more than asking, and goes on, given up or not."""
     if life.cancel_reason is None or life.rung < INTERRUPT:
         return False
-    return not life.decided or (life.flow_run.abandoned and bool(life.flow_run.book.workers))
+    return not life.decided or (life.flow_run.abandoned and life.thread is not None)
 
 
 def _is_to_be_held(run: FlowRun) -> bool:
@@ -138,8 +139,10 @@ def _codes(attention: _Attention, lives: list[Life]) -> _Codes:
         before = attention.unmoved.get(thread)
         seen = before[2] + 1 if before is not None and before[:2] == (top, offset) else 1
         unmoved[thread] = (top, offset, seen)
-        if seen <= _PATIENT_LOOKS or is_engine_module(top.f_globals.get("__name__")):
-            codes |= _stoppable(frames, packages)
+        stoppable = _stoppable(frames, packages)
+        if seen > _PATIENT_LOOKS and not is_engine_module(top.f_globals.get("__name__")):
+            stoppable = dict(list(stoppable.items())[-1:])  # where it goes on, if it does
+        codes |= stoppable
     attention.unmoved = unmoved
     for life in lives:
         if life.root is not None:
@@ -192,9 +195,10 @@ monitoring.call_back(_at_instruction)
 def _force(life: Life) -> None:
     if may_inject(life):
         inject(life)
-    if life.root is not None:
-        life.root.interrupt()
-        life.root.insist()
+    root = life.root  # which its own thread takes away
+    if root is not None:
+        root.interrupt()
+        root.insist()
 
 
 def _inject_if_safe(life: Life) -> None:

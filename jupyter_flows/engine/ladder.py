@@ -153,6 +153,8 @@ class Ladder:
     @property
     def _who(self) -> str:
         life = self._life
+        if life.listed is not life:
+            return "A block under a timeout"
         return "It" if life is life.flow_run else f"Task {life.name!r}"
 
 

@@ -53,13 +53,18 @@ if TYPE_CHECKING:
 
 ASK, INTERRUPT, KILL = 0, 1, 2  # the rungs of the ladder, see there
 
-_SAYING = {
+_SAYINGS = {
     "user": "Cancelled by the user",
     "timeout": "Took longer than its timeout",
     "parent": "Cancelled with the run that called it",
     "concurrency": "Cancelled to make room for a newer run",
     "shutdown": "Cancelled as the kernel shuts down",
 }
+
+
+def _saying(reason: str) -> str:
+    """Say why in a message: a reason of its own words is told as it is."""
+    return _SAYINGS.get(reason) or f"Cancelled: {reason}"
 
 
 class Life:
@@ -271,6 +276,12 @@ class Life:
             self._unpause()
             return self.cancelled_state() if self.delivered else state
 
+    def leave(self) -> None:
+        """Say, on the thread that ran its code, that this has left it, given up or not."""
+        with self._lock:
+            self._stop_hunting()
+            self.thread = None
+
     def _stop_hunting(self) -> None:
         """Take back what is on its way into its thread, under the lock."""
         if self.injected:
@@ -300,6 +311,11 @@ class Life:
         return self.rung > ASK
 
     @property
+    def killed(self) -> bool:
+        """Whether it is stopped by force, wherever it is."""
+        return self.rung >= KILL
+
+    @property
     def past_grace(self) -> bool:
         """Whether what was asked has had its grace: packages are left alone no longer."""
         if self.cancel_reason is None:
@@ -327,7 +343,7 @@ class Life:
         """Ask it and all that it called to stop. Any thread; never blocks.
 
         Args:
-            reason: why: "user", "timeout", "parent", "concurrency" or "shutdown".
+            reason: why: "user", "timeout", "parent", "concurrency", "shutdown", or in words.
             grace: seconds until more than asking is done; its options say by default.
 
         Returns:
@@ -356,7 +372,7 @@ class Life:
             else:
                 self._mark()
                 if reason != "timeout":  # which may be followed by another attempt
-                    self._move(Cancelling(_SAYING[reason]))
+                    self._move(Cancelling(_saying(reason)))
         return [self, *(life for child in children for life in child._ask("parent", grace))]
 
     def give_up(self) -> None:
@@ -378,8 +394,8 @@ class Life:
     def cancelled_state(self) -> State:
         """The state that the cancel asked for leads to."""
         if self.cancel_reason == "timeout":
-            return TimedOut(_SAYING["timeout"], data=TimeoutError(_SAYING["timeout"]))
-        return Cancelled(_SAYING[self.cancel_reason or "user"])
+            return TimedOut(_SAYINGS["timeout"], data=TimeoutError(_SAYINGS["timeout"]))
+        return Cancelled(_saying(self.cancel_reason or "user"))
 
     def adopt(self, child: Life) -> None:
         """Count a child in, so that a cancel reaches it: before its worker is started,

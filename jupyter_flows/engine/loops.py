@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints, shielding
 from jupyter_flows.engine.life import KILL
-from jupyter_flows.engine.safe_lines import is_cleanup
+from jupyter_flows.engine.safe_lines import group_of, is_cleanup
 from jupyter_flows.engine.shielding import any_shielded_task, is_shielded_task
 from jupyter_flows.engine.stacks import driver, suspended_frames
 from jupyter_flows.engine.waiting import LoopWaiter
@@ -228,6 +228,8 @@ def _waits_for(task: asyncio.Task[Any], condition: Callable[[asyncio.Task[Any]],
     for each in todo:
         todo += getattr(each, "_children", ())  # of `gather`
         if isinstance(each, asyncio.Task):
+            groups = filter(None, map(group_of, suspended_frames(each.get_coro())))
+            todo += [child for group in groups for child in group._tasks if child not in todo]
             waiter = getattr(each, "_fut_waiter", None)
             if waiter is not None and waiter not in todo:
                 todo.append(waiter)

@@ -12,17 +12,17 @@ Guarantees:
 
 import sys
 from _thread import allocate_lock
-from collections import Counter
 from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any
 
 _monitoring: Any = getattr(sys, "monitoring", None)
 _lock = allocate_lock()
-_watched: Counter[int] = Counter()  # by identity; who watches code keeps it alive
+_watched: dict[int, tuple[CodeType, int]] = {}  # by identity: code, and how often
 _tool: int | None = None
 _callback: Callable[[FrameType], None] = lambda frame: None  # noqa: E731
 
+_NAME = "jupyter_flows"
 _FREE = (4, 3)  # the numbers that Python leaves to tools without a name there
 
 
@@ -43,19 +43,22 @@ def watch(codes: Iterable[CodeType]) -> None:
     with _lock:
         tool = _claim()
         for code in codes:
-            _watched[id(code)] += 1
-            if _watched[id(code)] == 1:
-                _monitoring.set_local_events(tool, code, _monitoring.events.INSTRUCTION)
+            _, times = _watched.get(id(code), (code, 0))
+            _watched[id(code)] = (code, times + 1)
+            if tool is not None and not times:
+                _set_events(tool, code)
 
 
 def unwatch(codes: Iterable[CodeType]) -> None:
     """Undo one `watch` of these."""
     with _lock:
+        tool = _claim()
         for code in codes:
-            _watched[id(code)] -= 1
-            if not _watched[id(code)]:
-                del _watched[id(code)]
-                _monitoring.set_local_events(_tool, code, 0)
+            _, times = _watched.pop(id(code))
+            if times > 1:
+                _watched[id(code)] = (code, times - 1)
+            elif tool is not None:
+                _monitoring.set_local_events(tool, code, 0)
 
 
 def watched() -> int:
@@ -65,13 +68,21 @@ def watched() -> int:
 
 
 def _claim() -> int | None:
+    """Return our tool number; a new one, if another tool has taken it from us."""
     global _tool
-    if _tool is None and _monitoring is not None:
-        _tool = next((each for each in _FREE if _monitoring.get_tool(each) is None), None)
-        if _tool is not None:
-            _monitoring.use_tool_id(_tool, "jupyter_flows")
-            _monitoring.register_callback(_tool, _monitoring.events.INSTRUCTION, _at_instruction)
+    if _monitoring is None or (_tool is not None and _monitoring.get_tool(_tool) == _NAME):
+        return _tool
+    _tool = next((each for each in _FREE if _monitoring.get_tool(each) is None), None)
+    if _tool is not None:
+        _monitoring.use_tool_id(_tool, _NAME)
+        _monitoring.register_callback(_tool, _monitoring.events.INSTRUCTION, _at_instruction)
+        for code, _ in _watched.values():
+            _set_events(_tool, code)
     return _tool
+
+
+def _set_events(tool: int, code: CodeType) -> None:
+    _monitoring.set_local_events(tool, code, _monitoring.events.INSTRUCTION)
 
 
 def _at_instruction(code: CodeType, offset: int) -> None:

@@ -6,7 +6,8 @@ The rules, Prefect's where Prefect has one:
    its code then returned or raised.
 2. A cancel that nobody asked for, an interrupt, an exit: CRASHED.
 3. A run ends CANCELLED when one that it waited for did and it let that pass.
-4. Any other exception: FAILED, with the exception as data.
+4. Any other exception: FAILED, with the exception as data. A group of cancels
+   alone, as a task group raises, is a cancel.
 5. A returned state is the state. Of returned states (or futures) CANCELLED beats
    FAILED, and one that did not complete makes the run not complete.
 6. Anything else that is returned: COMPLETED, with it as data.
@@ -22,6 +23,8 @@ from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.texts import plain_text
 from jupyter_flows.errors import CancelledRun, RunCancellation
 from jupyter_flows.states import Cancelled, Completed, Crashed, Failed, State, StateType
+
+_CANCELS = (asyncio.CancelledError, RunCancellation, CancelledRun)
 
 
 class ResultToCome:
@@ -80,6 +83,10 @@ def _aggregate(states: Iterable[State], value: Any) -> State:
 
 def state_of_error(life: Life, error: BaseException) -> State:
     """Return the state that a raised exception means."""
+    if isinstance(error, BaseExceptionGroup):
+        cancels, others = error.split(_CANCELS)
+        if cancels is not None and others is None:
+            return state_of_error(life, _leaf(cancels))
     if isinstance(error, asyncio.CancelledError | RunCancellation):
         if _asked(life):
             return life.cancelled_state()
@@ -91,6 +98,12 @@ def state_of_error(life: Life, error: BaseException) -> State:
             return life.cancelled_state()
         return Cancelled(f"A run that it waited for was cancelled: {error}", data=error)
     return Failed(f"{type(error).__name__}: {plain_text(error)[:500]}", data=error)
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _asked(life: Life) -> bool:

@@ -96,6 +96,7 @@ def run_sync(life: Life, plan: Plan) -> None:
         end(life, state_of_error(life, error))
     finally:
         current.reset(token)
+        life.leave()
 
 
 async def run_async(life: Life, plan: Plan) -> None:
@@ -141,6 +142,7 @@ async def run_async(life: Life, plan: Plan) -> None:
     finally:
         life.root = None
         current.reset(token)
+        life.leave()
 
 
 def run_on_own_loop(life: Life, plan: Plan) -> None:

@@ -33,7 +33,7 @@ from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
-from jupyter_flows.engine.texts import error_record, text_of
+from jupyter_flows.engine.texts import error_record, sendable, text_of
 from jupyter_flows.errors import NotActive, NotPaused, WouldDeadlock
 from jupyter_flows.records import (
     ErrorRecord,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.processes.images import LiveImage, TaskImage
 
 STDOUT = 20  # logging.INFO, as Prefect logs prints
+_LONGEST_REASON = 1_000  # characters
 STDERR = 21  # told apart from stdout by its source; not a warning, as tqdm writes there
 
 
@@ -265,14 +266,17 @@ class FlowRun(Life):
         Args:
             grace: seconds until it is interrupted; 0 does so at once. Default: the
                 flow's `cancel_grace_seconds`, 1.
-            reason: why, for the record.
+            reason: why, for the record: one of the usual, "user", "parent",
+                "concurrency" and "shutdown", or in words of your own.
 
         Returns:
             Whether this call asked; False when it was asked before or has ended.
         """
         if grace is not None and (not _is_number(grace) or grace < 0):
             raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}.")
-        return self.ask_cancel(reason, grace)
+        if not isinstance(reason, str) or not reason or reason == "timeout":
+            raise ValueError(f"reason must be a text, and not 'timeout', not {reason!r}.")
+        return self.ask_cancel(sendable(reason)[:_LONGEST_REASON], grace)
 
     def kill(self) -> bool:
         """Stop it by force now: cancel it, and do not wait for its grace; returns at once.

@@ -112,15 +112,28 @@ def is_cleanup(frames: Iterable[FrameType]) -> bool:
     """Return whether a suspended coroutine, given by its frames, awaits in a cleanup.
 
     Only the user's own files are judged: packages are written for cancels that
-    come at any await, and so is whatever awaits on the header of a ``with``.
+    come at any await, and so is whatever awaits on the header of a ``with``. The
+    end of a task group is none: there the body goes on, in the group's tasks.
     """
-    for frame in frames:
+    for frame, inner in pairwise([*frames, None]):
+        assert frame is not None, "the last is only ever the inner one"
         code = frame.f_code
         if is_engine_module(frame.f_globals.get("__name__")) or not is_own(code, packages=False):
+            continue
+        if inner is not None and group_of(inner) is not None:
             continue
         if code.co_name in ("__exit__", "__aexit__") or frame.f_lasti in cleanup_offsets(code):
             return True
     return False
+
+
+def group_of(frame: FrameType) -> Any:
+    """Return the task group whose end a frame is, asyncio's or anyio's; None for other frames."""
+    if frame.f_code.co_name != "__aexit__":
+        return None
+    found = frame.f_locals.get("self")
+    is_group = type(found).__name__ == "TaskGroup" and hasattr(found, "_tasks")
+    return found if is_group else None
 
 
 def unsafe_offsets(code: CodeType) -> Offsets:
@@ -312,6 +325,9 @@ def _points(code: CodeType) -> Offsets:
             found.add(instruction.argval)
             if handler(instruction.offset) == handler(instruction.argval):
                 found.add(instruction.offset)  # else it lies in a gap of what protects the loop
+        if instruction.opname == "RESUME" and not instruction.arg:
+            line = None  # the body of a lambda begins on the line of its header
+            continue
         if place is None or place.lineno == line:
             continue
         line = place.lineno

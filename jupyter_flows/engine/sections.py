@@ -56,5 +56,8 @@ class Section(Life):
         """Return where its prints go."""
         return self.parent.stream(level)
 
+    def __repr__(self) -> str:
+        return f"<a block of {self.parent!r}>"
+
     def _changed(self, state: State) -> None:
         """Nobody keeps its moves."""

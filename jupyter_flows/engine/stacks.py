@@ -54,12 +54,9 @@ def lives_of(run: FlowRun) -> list[Life]:
 
 
 def threads_of(run: FlowRun) -> list[int]:
-    """Return the threads that run the code of a run, those that wait in the engine left out."""
+    """Return the threads that run the code of a run."""
     book = run.book
-    busy = [ident for ident in list(book.workers) if ident not in book.parked]
-    if book.executing and book.driver not in book.parked:
-        busy.append(book.driver)
-    return busy
+    return [*book.workers, *([book.driver] if book.executing else ())]
 
 
 def stack_of(thread: int) -> list[FrameType]:

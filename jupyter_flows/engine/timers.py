@@ -5,12 +5,13 @@ Guarantees:
 - `ring` and `Alarm.cancel` may be called from any thread and never block for
   longer than a heap operation.
 - Callbacks run on the timer's thread, one after another, outside its lock; they
-  must neither block nor raise.
+  must not block. What one raises is logged.
 - The thread starts with the first alarm, if not before, and is a daemon: alarms do not keep a
   process alive.
 """
 
 import heapq
+import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -18,6 +19,8 @@ from itertools import count
 from time import monotonic
 
 from jupyter_flows.engine.threads import EngineThread
+
+_logger = logging.getLogger("jupyter_flows.timers")
 
 
 class Alarm:
@@ -64,12 +67,15 @@ class _Timer:
                     self._changed.wait()
                 left = self._heap[0][0] - monotonic()
                 if left > 0:
-                    self._changed.wait(left)
+                    self._changed.wait(min(left, threading.TIMEOUT_MAX))
                     continue
                 alarm = heapq.heappop(self._heap)[2]
             callback = alarm.callback
             if callback is not None:
-                callback()
+                try:
+                    callback()
+                except Exception:  # others wait for this thread too
+                    _logger.exception("An alarm of jupyter_flows failed.")
 
 
 _timer = _Timer()

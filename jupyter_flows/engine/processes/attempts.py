@@ -275,9 +275,9 @@ class Attempt:
             case "cancel":
                 grace, reason = details
                 run.cancel(grace, reason=reason)
-            case "terminated":
+            case "signalled":
                 if run.cancel_reason is None:
-                    run.log.add(logging.WARNING, "flow", "Its process was sent SIGTERM.")
+                    run.log.add(logging.WARNING, "flow", f"Its process was sent {details[0]}.")
                     run.cancel()
             case "refresh":
                 if run.timeout is not None:

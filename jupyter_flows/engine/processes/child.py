@@ -8,8 +8,11 @@ What the kernel decides: when to cancel and when to insist, timeouts and retries
 the run, questions to people. What is made here travels as it comes: each log line at
 once, so that a crash loses none; bars and unfinished lines every `_TICK`.
 
-A signal handler does nothing but wake the main thread. SIGTERM is from outside: the
-kernel is told, and asks for a cancel as for any other.
+A signal handler does nothing but wake the main thread. SIGTERM and SIGINT are from
+others: the kernel is told, and asks for a cancel as for any other.
+
+A run has ended when the threads that its code has left running have, as a program
+ends; what is registered with `atexit` is called then.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from time import monotonic
@@ -31,7 +36,6 @@ from typing import Any, NoReturn, TextIO
 import cloudpickle
 
 from jupyter_flows.engine import asking, capture, ports, registry
-from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors.contract import Executor
 from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
@@ -49,6 +53,7 @@ from jupyter_flows.engine.runs import FlowRun, Options, Question
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record
+from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.whereabouts import Position, position, stacks, what_holds
 from jupyter_flows.errors import NotPortable
 from jupyter_flows.records import Transition, Waiting
@@ -94,7 +99,6 @@ def main(end: socket.socket, out: int, err: int, clock: SharedClock) -> NoReturn
     message = channel.receive()
     if message is None:
         os._exit(0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.register_at_fork(after_in_child=_leave)
     tell_engine(clock.read())
     _Child(channel, message[0]).work()
@@ -105,9 +109,9 @@ def _leave() -> None:
 
     What it prints goes to the descriptors that it inherits, and signals end it.
     """
-    current.set(None)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Child:
@@ -119,14 +123,15 @@ class _Child:
         self._wake, self._wakes = socket.socketpair()
         self._wakes.setblocking(False)
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
-        self._terminated = False
+        self._signal: str | None = None  # that somebody has sent
         self._position: Position | None = None  # where it was when it was interrupted
         self._settles_at = math.inf
         self._shown: tuple[Any, ...] = ()  # bars and unfinished lines, as sent last
 
     def work(self) -> NoReturn:
         """Carry the order out."""
-        signal.signal(signal.SIGTERM, self._note_termination)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_signal)
         self._settle_in()
         kind: type[Executor] = _OnALoop if self._order.is_async else _OnAThread
         self._run = run = ChildRun(self._order, kind(), self._channel)
@@ -134,31 +139,51 @@ class _Child:
         run.on_done(self._wake_up)
         plan = Plan(_body(self._order), delay=lambda attempt: 0.0)
         run.executor.launch(run, plan)
-        sources: list[Any] = [self._channel, self._wake]
         while not run.state_is_final():
-            readable: list[Any] = wait(sources, _TICK)
-            if self._wake in readable:
-                self._wake.recv(4096)
-            if self._terminated:
-                self._terminated = False
-                self._channel.send("terminated")
-            if self._channel in readable:
-                self._read()
-            if monotonic() >= self._settles_at:
-                self._settles_at = math.inf
-                self._tell_what_holds()
-            self._show()
+            self._turn()
+        finishing = EngineThread("end", self._finish, context=Context())
+        finishing.start()
+        while finishing.is_alive():
+            self._turn()
         self._show()
         self._channel.send("ended", *_outcome(run))
         _end()
+
+    def _turn(self) -> None:
+        """Wait for something to do, and do it."""
+        sources: list[Any] = [self._channel, self._wake]
+        readable: list[Any] = wait(sources, _TICK)
+        if self._wake in readable:
+            self._wake.recv(4096)
+        if self._signal is not None:
+            name, self._signal = self._signal, None
+            self._channel.send("signalled", name)
+        if self._channel in readable:
+            self._read()
+        if monotonic() >= self._settles_at:
+            self._settles_at = math.inf
+            self._tell_what_holds()
+        self._show()
+
+    def _finish(self) -> None:
+        """Wait for the threads that the body has left, and end this process as Python does."""
+        try:
+            for end in reversed(getattr(threading, "_threading_atexits", [])):
+                end()  # lets the idle threads of pools end
+            for thread in threading.enumerate():
+                if not thread.daemon and thread is not threading.main_thread():
+                    thread.join()
+            atexit._run_exitfuncs()
+        finally:
+            self._wake_up()
 
     def _tell_what_holds(self) -> None:
         stuck, hint = what_holds(self._run, self._position)
         if stuck is not None:
             self._channel.send("held", stuck, hint)
 
-    def _note_termination(self, *_: object) -> None:
-        self._terminated = True
+    def _note_signal(self, number: int, _: object) -> None:
+        self._signal = signal.Signals(number).name
 
     def _wake_up(self) -> None:
         try:
@@ -431,9 +456,8 @@ def _outcome(run: FlowRun) -> tuple[Any, ...]:
 
 
 def _end() -> NoReturn:
-    """End this process as Python ends, but wait for no thread."""
+    """End this process, of which nothing is left to be done."""
     try:
-        atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     finally:

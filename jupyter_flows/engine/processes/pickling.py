@@ -7,6 +7,7 @@ the variables that their code uses; those of modules are imported where they arr
 from __future__ import annotations
 
 import dis
+import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType
@@ -107,10 +108,33 @@ def find(module: Any, name: str) -> Any:
 
 def pickled(value: Any) -> tuple[bytes | None, str]:
     """Return a value pickled; or None, and why it cannot be."""
+    buffer = io.BytesIO()
     try:
-        return cloudpickle.dumps(value), ""
+        _Pickler(buffer).dump(value)
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
+    return buffer.getvalue(), ""
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Sends exceptions whose ``__init__`` takes something else than what they show."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, BaseException) and type(obj).__reduce__ is BaseException.__reduce__:
+            return _remade, (type(obj), obj.args, vars(obj))
+        return super().reducer_override(obj)
+
+
+def _remade(
+    kind: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]
+) -> BaseException:
+    try:
+        error = kind(*args)
+    except TypeError:
+        error = kind.__new__(kind, *args)
+        error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 def dumps(value: Any, parts: Mapping[str, Any]) -> bytes:
