@@ -9,6 +9,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     outputs        what a run displayed
     progress       its bars
     texts          values and errors as text
+    helping        other threads that run code of a run
     stacks         the frames of threads and suspended coroutines
     threads        threads that belong to one run
     timers         the one thread that rings

@@ -41,8 +41,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.asking import ask_for_input
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.helping import helping
 from jupyter_flows.engine.runs import STDERR, STDOUT
-from jupyter_flows.engine.stacks import helpers
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import NobodyToAsk, RunCancellation
 
@@ -167,14 +167,13 @@ def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
 
             def run() -> None:
                 try:
-                    context.run(body)
+                    context.run(helping, owner, body)
                 except RunCancellation:
                     pass  # the run of this helper thread was cancelled: it is to end
                 finally:
                     run_of_thread.thread_ended()
                     del thread.run
 
-            helpers[thread] = run_of_thread
             thread.run = run  # type: ignore[method-assign]
         start(thread)
 
@@ -183,12 +182,13 @@ def _start_thread(start: Callable[..., None]) -> Callable[..., None]:
 
 def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
     def routed(pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
-        if current.get() is None:
+        owner = current.get()
+        if owner is None:
             return submit(pool, fn, *args, **kw)
         context = copy_context()
         token = current.set(None)  # a thread that the pool starts is the pool's, not the run's
         try:
-            return submit(pool, context.run, fn, *args, **kw)
+            return submit(pool, context.run, helping, owner, fn, *args, **kw)
         finally:
             current.reset(token)
 

@@ -27,11 +27,13 @@ Guarantees:
 from __future__ import annotations
 
 from _thread import allocate_lock
+from itertools import chain
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 from jupyter_flows.engine import checkpoints, monitoring
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.injecting import inject, may_inject
 from jupyter_flows.engine.life import INTERRUPT, KILL
 from jupyter_flows.engine.ports import is_engine_module
@@ -131,7 +133,8 @@ def _codes(attention: _Attention, lives: list[Life]) -> _Codes:
     packages = any(life.past_grace for life in lives)
     codes: _Codes = {}
     unmoved: dict[int, tuple[FrameType, int, int]] = {}
-    for thread in threads_of(run):
+    helpers = chain.from_iterable(map(helpers_of, lives))
+    for thread in (*threads_of(run), *helpers):
         frames = stack_of(thread)
         if not frames:
             continue

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
+from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timeouts import start_timeout
@@ -26,6 +28,8 @@ from jupyter_flows.states import State, StateType
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.processes.pickling import Portable
+
+_LOOK_AGAIN = 0.005  # seconds
 
 
 class Plan:
@@ -85,6 +89,8 @@ def run_sync(life: Life, plan: Plan) -> None:
             tasks = _leave_body(life, state)
             if tasks is not None and tasks.join():
                 life.note_delivery()
+            while _has_helpers(life):
+                wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
             delay = settle(life, state, plan)
             if delay is None:
                 return
@@ -130,6 +136,8 @@ async def run_async(life: Life, plan: Plan) -> None:
             tasks = _leave_body(life, state)
             if tasks is not None and await tasks.join_async():
                 life.note_delivery()
+            while _has_helpers(life):
+                await root.sleep(_LOOK_AGAIN)
             delay = settle(life, state, plan)
             if delay is None:
                 return
@@ -163,6 +171,26 @@ def _leave_body(life: Life, state: State) -> Submitted | None:
         for child in list(run.active):
             child.ask_cancel("parent")
     return run.submitted
+
+
+def _has_helpers(life: Life) -> bool:
+    """Whether a life that was cancelled has threads of its own that are still in its code.
+
+    They are asked to stop as it was. Nothing tells when they have: they are looked at.
+    """
+    return life.delivered and not life.flow_run.abandoned and bool(helpers_of(life))
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing(wake: Callable[[], None]) -> None:
+    """Nobody says when a helper has stopped."""
+
+
+def _pass() -> None:
+    """Wait on, whatever is asked."""
 
 
 def settle(life: Life, state: State, plan: Plan) -> float | None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from threading import Thread
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -23,8 +21,6 @@ F = TypeVar("F", bound=Callable[..., object])
 entries: set[CodeType] = set()
 bottoms: set[CodeType] = set()
 drivers: set[CodeType] = set()
-helpers: WeakKeyDictionary[Thread, FlowRun] = WeakKeyDictionary()
-"""The threads that the code of runs has started, beside the engine's own."""
 
 
 def entry(function: F) -> F:

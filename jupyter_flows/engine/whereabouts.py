@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 from jupyter_flows.engine import hangs, ports
 from jupyter_flows.engine.checkpoints import real_sleep
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.helping import all_helpers
 from jupyter_flows.engine.loops import RunLoop
 from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.safe_lines import is_own
 from jupyter_flows.engine.shielding import is_shielded_task, is_shielded_thread
-from jupyter_flows.engine.stacks import entries, helpers, lives_of, stack_of, suspended_frames
+from jupyter_flows.engine.stacks import entries, lives_of, stack_of, suspended_frames
 from jupyter_flows.records import Frame, Stack
 from jupyter_flows.states import StateType
 
@@ -168,9 +169,9 @@ def stacks(run: FlowRun) -> Stacks:
             if isinstance(loop, RunLoop) or _belongs(task, lives):
                 found.append(_of_task(task, life.thread, [], [life]))
     found += chain.from_iterable(elsewhere.values())
-    for thread in [reference() for reference in helpers.keyrefs()]:
-        if thread is not None and thread.is_alive() and helpers.get(thread) in runs:
-            found.append(_of_helper(thread, helpers[thread]))
+    for thread, life in all_helpers().items():
+        if life.flow_run in runs:
+            found.append(_of_helper(thread, life.flow_run))
     return Stacks(found)
 
 

@@ -228,6 +228,64 @@ def test_a_group_of_cancels_is_a_cancel():
     assert cancelled.start().wait(10).state.type is StateType.CANCELLED
 
 
+# -- threads of its own ------------------------------------------------------------------------
+
+
+def _spins(beats):
+    while True:
+        beats.append(1)
+
+
+async def _in_a_thread(beats):
+    await asyncio.to_thread(_spins, beats)
+
+
+async def _in_a_thread_of_anyio(beats):
+    await anyio.to_thread.run_sync(_spins, beats, abandon_on_cancel=True)
+
+
+def _in_a_helper(beats):
+    threading.Thread(target=_spins, args=(beats,)).start()
+    time.sleep(600)
+
+
+@since_312
+@pytest.mark.parametrize("body", [_in_a_thread, _in_a_thread_of_anyio, _in_a_helper])
+def test_a_cancelled_run_has_no_thread_that_goes_on(body, until):
+    """A run is CANCELLED when the threads that its code has started have stopped too."""
+    beats = []
+    run = flow(body, name="helped").start(beats)
+    until(lambda: beats)
+    run.cancel(grace=0)
+    assert run.wait(10).state.is_cancelled()
+    count = len(beats)
+    assert flow(lambda: time.sleep(0.05), name="later").start().wait(10).state.is_completed()
+    assert len(beats) == count
+
+
+def test_a_cancelled_run_with_a_thread_that_does_not_stop(until):
+    """While a thread of it is stuck a run is CANCELLING and shows its line; it can be given up."""
+    lock, begun = threading.Lock(), threading.Event()
+
+    def stuck():
+        begun.set()
+        lock.acquire()
+        lock.release()
+
+    async def body():
+        await asyncio.to_thread(stuck)
+
+    with lock:
+        run = flow(body, name="helped", kill_grace_seconds=0.1).start()
+        assert begun.wait(20)
+        run.cancel(grace=0)
+        until(lambda: run.stopping is not None and run.stopping.rung == "killed")
+        assert run.state.is_cancelling()
+        assert "lock.acquire()" in str(run.where())
+        run.abandon()
+        assert run.state.name == "Abandoned"
+
+
 # -- asks of every kind --------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Runs in processes: what travels, what comes back, and how they are held."""
 
 import asyncio
+import atexit
 import logging
 import os
 import resource
@@ -65,6 +66,47 @@ def test_a_kernel_with_very_many_open_files():
             assert run.wait(30).state.is_cancelled()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def test_the_threads_that_a_body_leaves_running(tmp_path):
+    """A run has ended when its threads have, those of a pool too, and what atexit calls."""
+
+    def body():
+        from concurrent.futures import ThreadPoolExecutor
+
+        def write(name):
+            time.sleep(0.2)
+            (tmp_path / name).touch()
+
+        threading.Thread(target=write, args=("thread",)).start()
+        pool = ThreadPoolExecutor(1)
+        pool.submit(write, "first in the pool")
+        pool.submit(write, "second in the pool")
+        atexit.register(write, "at exit")
+
+    assert ended(body).state.is_completed()
+    names = {"thread", "first in the pool", "second in the pool", "at exit"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+class Odd(Exception):
+    """An exception that is not made of what it shows."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
+        self.one = one
+
+
+def test_exceptions_that_are_made_in_an_odd_way():
+    """An exception whose init takes other things comes back as it was, in a group too."""
+
+    def body():
+        raise ExceptionGroup("all", [Odd(1, 2), ValueError(3)])
+
+    group = ended(body).state.data
+    assert isinstance(group, ExceptionGroup)
+    odd = group.exceptions[0]
+    assert (type(odd), str(odd), odd.one) == (Odd, "1 and 2", 1)
 
 
 def test_async_code_runs_on_a_loop_of_its_process():
@@ -284,8 +326,11 @@ def test_an_exception_that_cannot_travel_is_told():
 
     def body():
         class Odd(Exception):
-            def __init__(self, one, two):
-                super().__init__(f"{one} and {two}")
+            def __reduce__(self):
+                return eval, ("1 / 0",)
+
+            def __str__(self):
+                return "1 and 2"
 
         raise Odd(1, 2)
 

@@ -114,8 +114,9 @@ def test_a_run_that_cancels_itself():
     assert run.cancel_reason == "user"
 
 
-def test_sigterm_from_outside_is_a_cancel(until):
-    """A process that somebody sends SIGTERM is cancelled, and cleans up."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_from_outside_is_a_cancel(until, number):
+    """A process that somebody sends SIGTERM or SIGINT is cancelled, and cleans up."""
 
     def body():
         try:
@@ -126,10 +127,11 @@ def test_sigterm_from_outside_is_a_cancel(until):
 
     run = start(body)
     until(lambda: lines(run))
-    os.kill(int(lines(run)[0].split()[1]), signal.SIGTERM)
+    os.kill(int(lines(run)[0].split()[1]), number)
     run.wait(30)
     assert run.state.is_cancelled()
     assert "cleaned up" in lines(run)
+    assert f"Its process was sent {number.name}." in lines(run)
 
 
 def tree(path):
