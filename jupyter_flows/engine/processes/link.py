@@ -129,6 +129,7 @@ def supervisor() -> Supervisor:
         if _supervisor is None or not _supervisor.serves:
             if _supervisor is not None and _supervisor.kernel == os.getpid():
                 _supervisor.hang_up()
+                _supervisor.wait(_END_SECONDS)
             _supervisor = Supervisor()
             if close not in ending.at_last:
                 ending.at_last.append(close)
