@@ -51,7 +51,8 @@ def install(shell: Any) -> None:
     setattr(routed_publish, _ROUTER, True)
     publisher.publish, publisher.clear_output = routed_publish, routed_clear
     _refuse_in_runs(capture_output, "__enter__", _NO_CAPTURE)
-    shell.ask_exit = _exit_of(shell.ask_exit)
+    if hasattr(shell, "ask_exit"):  # a shell that nobody types into has none
+        shell.ask_exit = _exit_of(shell.ask_exit)
 
 
 _NO_CAPTURE = (

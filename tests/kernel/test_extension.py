@@ -206,6 +206,21 @@ def test_plain_python_needs_no_kernel(tmp_path: Path) -> None:
     assert ran.returncode == 0
 
 
+def test_a_shell_that_nobody_types_into(tmp_path: Path) -> None:
+    """The extension loads in a bare IPython, as programs make one, and its magics run there."""
+    source = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'jupyter_flows')\n"
+        "shell.run_cell('%%flow bare --wait --out run\\n40 + 2')\n"
+        "shell.run_cell('print(run.result())')\n"
+        "shell.run_line_magic('unload_ext', 'jupyter_flows')"
+    )
+    ran = _python(source, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "42"
+
+
 def test_ipython_in_a_terminal(tmp_path: Path) -> None:
     """In a terminal the magics work, and a run is text."""
     source = (
