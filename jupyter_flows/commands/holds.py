@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jupyter_flows.commands.process import Process
-from jupyter_flows.engine.life import KILL, Life
+from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.shielding import in_shield
 
@@ -53,7 +53,7 @@ class _Hold:
         """Look at what is asked. Any thread."""
         with self._lock:
             while not self._ended:
-                if self._owner.rung >= KILL:
+                if self._owner.killed:
                     self._process.descendants.kill()
                     return
                 if not any(run.held for run in self._owner.flow_run.chain):

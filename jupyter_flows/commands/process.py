@@ -26,7 +26,7 @@ from jupyter_flows.commands import link, system
 from jupyter_flows.commands.descendants import Descendants, with_mark
 from jupyter_flows.commands.sinks import Argument, Sink, name_of
 from jupyter_flows.engine import ending
-from jupyter_flows.engine.life import KILL, Life
+from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.runs import STDERR, STDOUT
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.waiting import Waiter
@@ -196,7 +196,7 @@ class Process:
             self.descendants.terminate()
             looks = 0
             while self.descendants.alive():
-                killed = owner is not None and owner.rung >= KILL
+                killed = owner is not None and owner.killed
                 if killed or self._hurried or monotonic() >= deadline:
                     self.descendants.kill()
                 waiter.wait(LOOKS[min(looks, len(LOOKS) - 1)])

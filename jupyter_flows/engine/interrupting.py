@@ -35,7 +35,7 @@ from jupyter_flows.engine import checkpoints, monitoring
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.injecting import inject, may_inject
-from jupyter_flows.engine.life import INTERRUPT, KILL
+from jupyter_flows.engine.life import INTERRUPT
 from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.safe_lines import may_be_on_top, points, turns, unsafe_offsets
 from jupyter_flows.engine.stacks import (
@@ -96,7 +96,7 @@ def _look(attention: _Attention) -> None:
     if monitoring.available():
         _watch(attention, _codes(attention, lives) if lives or held else {})
     for life in lives:
-        if life.rung >= KILL:
+        if life.killed:
             _force(life)
         elif not monitoring.available():
             _inject_if_safe(life)

@@ -29,7 +29,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints, shielding
-from jupyter_flows.engine.life import KILL
 from jupyter_flows.engine.safe_lines import group_of, is_cleanup
 from jupyter_flows.engine.shielding import any_shielded_task, is_shielded_task
 from jupyter_flows.engine.stacks import driver, suspended_frames
@@ -135,7 +134,7 @@ class Root:
     @property
     def patient(self) -> bool:
         """Whether a cleanup that is under way is left to end before the cancel comes."""
-        return self._life.rung < KILL
+        return not self._life.killed
 
     @property
     def shielded(self) -> bool:

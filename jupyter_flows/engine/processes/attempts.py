@@ -33,7 +33,7 @@ from typing import Any
 import cloudpickle
 
 from jupyter_flows.engine import asking, ports
-from jupyter_flows.engine.life import INTERRUPT, KILL
+from jupyter_flows.engine.life import INTERRUPT
 from jupyter_flows.engine.logs import LineWriter
 from jupyter_flows.engine.processes import link, tree
 from jupyter_flows.engine.processes import supervisor as program
@@ -159,7 +159,7 @@ class Attempt:
     def _look(self) -> None:
         """Carry on what is asked of the run."""
         run = self._run
-        if run.rung >= KILL or run.state_is_final() or self._is_overdue():
+        if run.killed or run.state_is_final() or self._is_overdue():
             if not self._killed:
                 self._killed = True
                 self._request(program.KILL)
