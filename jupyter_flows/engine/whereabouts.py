@@ -7,8 +7,8 @@ Rules:
 - A task of an event loop is shown through its awaits: by its coroutine while it is
   suspended, by its thread's frames while it runs.
 - Nothing is stopped for it, so what is shown may be out of date when it is read. Any
-  thread may ask; `stacks` looks at threads that may be in C again, for a dozen
-  milliseconds at most, and `what_holds` never waits.
+  thread may ask; `stacks` looks at threads that may be in C again, for a tenth
+  of a second at most, and `what_holds` never waits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import linecache
 import re
-import sys
 import threading
 from collections.abc import Iterable
 from contextvars import Context
@@ -26,7 +25,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import hangs, ports
-from jupyter_flows.engine.checkpoints import real_sleep
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.helping import all_helpers
 from jupyter_flows.engine.loops import RunLoop
@@ -34,6 +32,7 @@ from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.safe_lines import is_own
 from jupyter_flows.engine.shielding import is_shielded_task, is_shielded_thread
 from jupyter_flows.engine.stacks import entries, lives_of, stack_of, suspended_frames
+from jupyter_flows.engine.stillness import unmoved
 from jupyter_flows.records import Frame, Stack
 from jupyter_flows.states import StateType
 
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 _MOST_FRAMES = 100  # of one stack: a recursion's has a thousand, which say little
 _LONGEST_LINE = 300  # characters of source
-_LOOKS, _BETWEEN_LOOKS = 12, 0.001  # at a thread that may be in C; seconds
 _UNNAMED_TASK = re.compile(r"Task-\d+")
 
 Frames = list[FrameType]  # the innermost first
@@ -232,24 +230,14 @@ def _doing(lives: list[Life], may_be_paused: bool, waits: bool) -> str:
 
 def _with_calls_of_c(found: list[Stack], threads: list[int]) -> list[Stack]:
     """Give a hint to those that are running and do not move: they are in a call of code in C."""
-    tops = {}
+    tops: dict[int, FrameType] = {}
     for stack, ident in zip(found, threads, strict=True):
         top = stack_of(ident)[:1] if stack.doing == "running" and stack.hint is None else []
         if top and not is_engine_module(top[0].f_globals.get("__name__")):
-            tops[ident] = (top[0], top[0].f_lasti)
-    for _ in range(_LOOKS):
-        if not tops:
-            return found
-        real_sleep(_BETWEEN_LOOKS)
-        now = sys._current_frames()
-        tops = {
-            ident: (top, offset)
-            for ident, (top, offset) in tops.items()
-            if now.get(ident) is top and top.f_lasti == offset
-        }
+            tops[ident] = top[0]
     hints = {
-        ident: hangs.wait_on(_within_run(stack_of(ident))) or hangs.c_call_on(top)
-        for ident, (top, _) in tops.items()
+        ident: hangs.wait_on(_within_run(stack_of(ident))) or hangs.c_call_on(tops[ident])
+        for ident in unmoved(tops)
     }
     return [
         replace(stack, hint=hints[ident]) if ident in hints else stack
