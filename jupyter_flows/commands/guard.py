@@ -28,7 +28,8 @@ from jupyter_flows.commands.descendants import Descendants
 
 _IDLE = 0.5  # seconds between two looks for a parent that is gone
 _BEGINS = 3.0  # seconds in which a command that was about to begin has begun
-_CALM = 3  # looks at which nothing is found, until that is believed
+_CALM = 0.5  # seconds in which nothing is found, until that is believed: who is just
+# becoming another program shows no environment, and on a busy machine that takes a while
 _PAUSES = (0.005, 0.01, 0.02, 0.05)  # seconds from one look to the next
 
 
@@ -81,12 +82,11 @@ def _end(commands: dict[str, int]) -> None:
     descendants = Descendants(commands)
     descendants.kill()
     until = time.monotonic() + (0 if all(commands.values()) else _BEGINS)
-    looks = calm = 0
-    while calm < _CALM or time.monotonic() < until:
+    looks = 0
+    found = time.monotonic()
+    while time.monotonic() < max(found + _CALM, until):
         time.sleep(_PAUSES[min(looks, len(_PAUSES) - 1)])
         looks += 1
         if descendants.alive():
-            calm = 0
+            found = time.monotonic()
             descendants.kill()
-        else:
-            calm += 1

@@ -37,7 +37,13 @@ from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.injecting import inject, may_inject
 from jupyter_flows.engine.life import INTERRUPT
 from jupyter_flows.engine.ports import is_engine_module
-from jupyter_flows.engine.safe_lines import may_be_on_top, points, turns, unsafe_offsets
+from jupyter_flows.engine.safe_lines import (
+    is_generated,
+    may_be_on_top,
+    points,
+    turns,
+    unsafe_offsets,
+)
 from jupyter_flows.engine.stacks import (
     entries,
     lives_of,
@@ -164,7 +170,7 @@ def _stoppable(frames: list[FrameType], packages: bool) -> _Codes:
             in_cleanup = False
         elif in_cleanup or is_engine_module(frame.f_globals.get("__name__")):
             continue
-        elif may_be_on_top(code, packages=packages):
+        elif may_be_on_top(code, packages=packages) and not is_generated(frame):
             codes[id(code)] = code
         in_cleanup = in_cleanup or (code not in entries and frame.f_lasti in unsafe_offsets(code))
     return codes

@@ -16,8 +16,9 @@ source is judged alike, a position in a code object is *unsafe* when it lies
 
 A stack is safe when no frame from the top to the run's entry is at an unsafe
 position, none is an ``__enter__``, ``__exit__`` or ``__del__`` (nor their async
-kin), none imports a module, and the topmost frame, the engine's own left out, is
-not the standard library's, whose code was not written to be stopped inside.
+kin), none imports a module or is called by the garbage collector, and the topmost
+frame, the engine's own left out, is not the standard library's, whose code was not
+written to be stopped inside.
 
 A coroutine that is suspended is judged more narrowly, by `is_cleanup`: an await is
 where a cancel is expected, unless it is a cleanup that awaits.
@@ -31,6 +32,7 @@ that acquires something, prints, and is interrupted in that print.
 """
 
 import dis
+import gc
 import sysconfig
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import pairwise
@@ -91,7 +93,7 @@ def is_safe(
             return True
         elif not is_engine_module(frame.f_globals.get("__name__")):
             if top:
-                if not is_own(code, packages=packages):
+                if not is_own(code, packages=packages) or is_generated(frame):
                     return False
                 top = False
             if _is_rite(code):
@@ -105,7 +107,10 @@ def is_safe(
 
 
 def _is_rite(code: CodeType) -> bool:
-    return code.co_name in _RITES or code.co_filename.startswith("<frozen importlib")
+    if code.co_name in _RITES or code.co_filename.startswith("<frozen importlib"):
+        return True
+    # what these raise goes nowhere, as for __del__; JAX and Dask have some
+    return any(getattr(each, "__code__", None) is code for each in gc.callbacks)
 
 
 def is_cleanup(frames: Iterable[FrameType]) -> bool:
@@ -182,6 +187,14 @@ def is_own(code: CodeType, *, packages: bool) -> bool:
     if name.startswith(_PACKAGES):
         return packages
     return not name.startswith((*_STDLIB, "<frozen "))
+
+
+def is_generated(frame: FrameType) -> bool:
+    """Whether code is of a named tuple: the standard library's, though it has no file there.
+
+    The engine makes such tuples too, also while it holds the lock of a run.
+    """
+    return str(frame.f_globals.get("__name__")).startswith("namedtuple_")
 
 
 def may_be_on_top(code: CodeType, *, packages: bool) -> bool:

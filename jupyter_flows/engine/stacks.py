@@ -66,20 +66,39 @@ def stack_of(thread: int) -> list[FrameType]:
 
 
 def suspended_frames(awaiting: Any) -> Iterator[FrameType]:
-    """Yield the frames of a suspended coroutine, from the outermost in."""
+    """Yield the frames of a suspended coroutine, from the outermost in.
+
+    What one that runs awaits is not asked: Python may crash of that, when it is just
+    being resumed. Nothing can resume it between the two looks at it here.
+    """
     while awaiting is not None:
         kind = type(awaiting).__name__
         if kind == "coroutine":
-            frame, awaiting = awaiting.cr_frame, awaiting.cr_await
+            frame = awaiting.cr_frame
+            awaiting = awaiting.cr_await if awaiting.cr_suspended else None
         elif kind == "async_generator":
-            frame, awaiting = awaiting.ag_frame, awaiting.ag_await
+            frame = awaiting.ag_frame
+            awaiting = awaiting.ag_await if _is_suspended(awaiting, frame) else None
         elif kind == "generator":
-            frame, awaiting = awaiting.gi_frame, awaiting.gi_yieldfrom
+            frame = awaiting.gi_frame
             if frame is not None and frame.f_code in drivers:
-                awaiting = frame.f_locals["coroutine"]
+                awaiting = frame.f_locals["coroutine"] if awaiting.gi_suspended else None
+            else:
+                awaiting = awaiting.gi_yieldfrom if awaiting.gi_suspended else None
         else:  # a step of an async generator does not name it, but refers to it
             steps = gc.get_referents(awaiting) if kind.startswith(("async_gen", "anext")) else ()
             named = ("async_generator", "coroutine", "async_generator_asend")
             frame, awaiting = None, next((s for s in steps if type(s).__name__ in named), None)
         if frame is not None:
             yield frame
+
+
+if sys.version_info >= (3, 12):
+
+    def _is_suspended(generator: Any, frame: FrameType | None) -> bool:
+        return bool(generator.ag_suspended)
+
+else:
+
+    def _is_suspended(generator: Any, frame: FrameType | None) -> bool:
+        return frame is not None and frame.f_back is None

@@ -100,7 +100,7 @@ BODIES = {  # twenty runs, each with a cleanup; what they do is stopped by diffe
     ),
     "thread command that is stubborn": (
         "thread",
-        "from jupyter_flows import run_process as p\np(\"trap '' TERM; sleep 9; sleep 9\")",
+        "from jupyter_flows import run_process as p\np(\"trap '' TERM; sleep 3600; sleep 3600\")",
     ),
     "thread in a helper": (
         "thread",
