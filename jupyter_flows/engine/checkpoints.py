@@ -26,7 +26,7 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from jupyter_flows.engine.current import current, loop_of, running_loop
 from jupyter_flows.engine.pausing import wait_in_run
@@ -179,9 +179,7 @@ def _is_safe(
 def sleep(seconds: float) -> None:
     """Sleep like `time.sleep`; in a run a cancel or a pause takes hold meanwhile."""
     owner = current.get()
-    loop = None if owner is None else loop_of(owner)
-    foreign = loop is not None and not hasattr(loop, "held")
-    if owner is None or foreign or not isinstance(seconds, int | float) or not seconds > 0:
+    if not _may_park(owner) or not isinstance(seconds, int | float) or not seconds > 0:
         real_sleep(seconds)
         return
     frame = sys._getframe(1)
@@ -192,6 +190,35 @@ def sleep(seconds: float) -> None:
         seconds,
         heed=lambda: raise_if_due(owner, frame, forced=False),
     )
+
+
+def wait_for_history(
+    done: Callable[[], bool], subscribe: Callable[[Callable[[], None]], None], seconds: float
+) -> bool:
+    """Let a thread that writes into a log wait until history has caught up: a `ports.Wait`.
+
+    A run that is to be held is held meanwhile, and one that is to stop waits no longer.
+    """
+    owner = current.get()
+    if not _may_park(owner):
+        waiter = Waiter()
+        subscribe(waiter.wake)
+        return done() or waiter.wait(seconds)
+
+    def stop_for_cancel() -> None:
+        if owner.cancel_reason is not None and not owner.delivered:
+            raise _Asked
+
+    try:
+        return wait_in_run(owner.flow_run, done, subscribe, seconds, heed=stop_for_cancel)
+    except _Asked:
+        return True
+
+
+def _may_park(owner: Life | None) -> TypeGuard[Life]:
+    """Whether this thread runs code of a run, and not on an event loop of others."""
+    loop = None if owner is None else loop_of(owner)
+    return owner is not None and (loop is None or hasattr(loop, "held"))
 
 
 def wait_as_worker(targets: Sequence[Life], seconds: float | None) -> bool:

@@ -10,7 +10,7 @@ Guarantees:
   where there is one) and `first` says so; a line beyond `LONGEST` characters is
   cut and says how much was cut.
 - When history falls behind, the writing thread waits for it (`History.keep_up`),
-  outside the lock.
+  outside the lock, in the way that the run says.
 """
 
 import re
@@ -18,7 +18,7 @@ from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Iterator
 from time import time
 
-from jupyter_flows.engine.ports import History, LinePlain
+from jupyter_flows.engine.ports import History, LinePlain, Wait
 from jupyter_flows.engine.texts import sendable
 from jupyter_flows.records import LogLine
 
@@ -30,11 +30,22 @@ LONGEST = 1_000_000  # characters in a line: more is a mistake, and freezes a br
 class RunLog:
     """The log of one flow run."""
 
-    __slots__ = ("_first", "_forget", "_history", "_lines", "_lock", "_run_id", "closed", "echo")
+    __slots__ = (
+        "_first",
+        "_forget",
+        "_history",
+        "_lines",
+        "_lock",
+        "_run_id",
+        "_wait",
+        "closed",
+        "echo",
+    )
 
-    def __init__(self, run_id: str, history: History) -> None:
+    def __init__(self, run_id: str, history: History, wait: Wait) -> None:
         self._run_id = run_id
         self._history = history
+        self._wait = wait
         self._lines: list[LinePlain] = []
         self._first = 0
         self._forget = 2 * HELD
@@ -64,7 +75,7 @@ class RunLog:
         if self.echo is not None:
             self.echo(line)
         if now > history.due:
-            history.keep_up(now)
+            history.keep_up(now, self._wait)
 
     @property
     def first(self) -> int:

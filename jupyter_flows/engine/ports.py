@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 LinePlain = tuple[int, float, int, str, str]
 
+Wait = Callable[[Callable[[], bool], Callable[[Callable[[], None]], None], float], bool]
+"""Waits until the first says so, for so many seconds at most; returns whether it did not run
+out of time. The second takes the function to call when the first is to be asked again."""
+
 
 class History(Protocol):
-    """Keeps what happens to runs. Any thread may call it; only `keep_up` may block."""
+    """Keeps what happens to runs. Any thread may call it; `keep_up` may wait, as told."""
 
     due: float
     """When lines given so far must have been written. A line later than this calls `keep_up`."""
@@ -35,7 +39,7 @@ class History(Protocol):
     @property
     def line(self) -> Callable[[tuple[str, LinePlain]], None]: ...
 
-    def keep_up(self, now: float) -> None: ...
+    def keep_up(self, now: float, wait: Wait) -> None: ...
 
     def moved(self, run_id: str, transition: Transition) -> None: ...
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from jupyter_flows.engine import ports, whereabouts
-from jupyter_flows.engine.checkpoints import wait_as_worker
+from jupyter_flows.engine.checkpoints import wait_as_worker, wait_for_history
 from jupyter_flows.engine.current import running_loop
 from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
@@ -162,7 +162,7 @@ class FlowRun(Life):
         self._questions: list[Question] = []  # not answered yet: the first is `waiting`
         self.waited_for = False  # somebody has seen its end by `wait`, `result` or `await`
         self._history = ports.history
-        self.log = RunLog(self._id, self._history)
+        self.log = RunLog(self._id, self._history, wait_for_history)
         self._streams: dict[int, LineWriter] = {}
         self._other_streams: set[LineWriter | LiveImage] = set()
         self._task_numbers: Counter[str] = Counter()

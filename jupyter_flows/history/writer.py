@@ -15,9 +15,9 @@ Whoever prints fast keeps to this protocol, which costs one comparison a line::
 `due` is the time by which the oldest line that is not kept yet has to be; it is
 minus infinity when all are. So the first line after a rest calls `keep_up`, which
 wakes the thread and returns, and a line that is printed while the writer lags
-behind calls `keep_up`, which waits until it has caught up. The order matters: the
-thread sets `due` first and looks for lines after it, so that one of both sees the
-other.
+behind calls `keep_up`, which waits until it has caught up, in the way that its caller
+says. The order matters: the thread sets `due` first and looks for lines after it, so
+that one of both sees the other.
 
 Guarantees:
 
@@ -44,6 +44,7 @@ import time as clock
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -63,6 +64,19 @@ CLEAN_SECONDS = 600.0  # how often to look for what is to be forgotten
 CLEAN_LINES = 200_000  # or after so many lines
 
 T = TypeVar("T")
+
+Wait = Callable[[Callable[[], bool], Callable[[Callable[[], None]], None], float], bool]
+"""Waits until the first says so, for so many seconds at most; returns whether it did not run
+out of time. The second takes the function to call when the first is to be asked again."""
+
+
+def wait_plainly(
+    done: Callable[[], bool], subscribe: Callable[[Callable[[], None]], None], seconds: float
+) -> bool:
+    """Block this thread until it is done."""
+    woken = threading.Event()
+    subscribe(woken.set)
+    return done() or woken.wait(seconds)
 
 
 class Run(Protocol):
@@ -124,6 +138,7 @@ class Writer:
         self._hurry = threading.Event()  # and somebody waits for it
         self._idle = False  # the thread is about to sleep: wake it
         self._progress = threading.Condition()  # guards what follows, and `due` where it is set
+        self._waiting: list[tuple[float, Callable[[], None]]] = []  # who prints, since when
         self._asked = 0  # flushes so far
         self._done = 0  # of them, served
         self._begun = False  # there has been something to keep
@@ -155,11 +170,12 @@ class Writer:
         """Keep a run's next move."""
         self._feed(self._moves, (run_id, move))
 
-    def keep_up(self, now: float) -> None:
+    def keep_up(self, now: float, wait: Wait = wait_plainly) -> None:
         """Wake the writer, or wait for it if it lags behind.
 
         Args:
             now: the time of a line that was fed before, later than `due`.
+            wait: how to wait; may come back before it is time to, but not unwaited for.
         """
         if self._lost:
             self._throw_away()
@@ -169,10 +185,16 @@ class Writer:
             if self.due == -math.inf:
                 self.due = now + DUE_SECONDS
                 self._wake.set()
-            elif now > self.due:
-                self._hurry.set()
-                if not self._progress.wait_for(lambda: self._kept(now), PATIENCE_SECONDS):
-                    self.due = clock.time() + BUSY_SECONDS  # by then it will have given up
+            if now <= self.due:
+                return
+            self._hurry.set()
+        if not wait(lambda: self._kept(now), partial(self._subscribe, now), PATIENCE_SECONDS):
+            with self._progress:
+                self.due = clock.time() + BUSY_SECONDS  # by then it will have given up
+
+    def _subscribe(self, now: float, wake: Callable[[], None]) -> None:
+        with self._progress:
+            self._waiting.append((now, wake))
 
     def _kept(self, now: float) -> bool:
         return self._lost or self.due == -math.inf or self.due >= now
@@ -214,13 +236,14 @@ class Writer:
             while not any(self._feeds):
                 if self._closing:
                     return
-                self._sleep(None)
+                self._await_work(None)
             self._begun = True
             with Store(self.path, wait_seconds=BUSY_SECONDS) as store:
                 store.save_kernel(self._kernel)
                 while not self._closing:
                     self._round(store)
-                    self._sleep(self._rest())
+                    if self._await_work(self._rest()):
+                        self._wait_for_more()
         except StoreUnavailable as error:
             self._give_up(str(error))
         except Exception as error:
@@ -235,23 +258,25 @@ class Writer:
         return any(self._feeds) or self._asked > self._done
 
     def _rest(self) -> float | None:
-        """Return how long it may sleep when nothing is fed."""
+        """Return how long it may rest when nothing is fed, in seconds."""
         if self._cleaning:
             return PACE_SECONDS
         if self._active:
             return max(0.0, self._last_beat + BEAT_SECONDS - clock.monotonic())
         return None
 
-    def _sleep(self, timeout: float | None) -> None:
-        """Sleep until there is something to do, then for the pace unless somebody waits."""
+    def _await_work(self, timeout: float | None) -> bool:
+        """Rest until there is something to do; return whether there is."""
         self._wake.clear()
         self._idle = True
-        if self._has_work() or self._closing or self._wake.wait(timeout):
-            self._idle = False
-            if len(self._lines) < ROUND_LINES:
-                self._hurry.wait(PACE_SECONDS)
-            self._hurry.clear()
+        due = self._has_work() or self._closing or self._wake.wait(timeout)
         self._idle = False
+        return due
+
+    def _wait_for_more(self) -> None:
+        if len(self._lines) < ROUND_LINES:
+            self._hurry.wait(PACE_SECONDS)
+        self._hurry.clear()
 
     def _round(self, store: Store) -> None:
         """Write everything that was fed up to now."""
@@ -313,7 +338,7 @@ class Writer:
             self.due = self._lines[0][1][1] + DUE_SECONDS if self._lines else -math.inf
             if served is not None:
                 self._done = served
-            self._progress.notify_all()
+            self._tell_waiting()
 
     def _give_up(self, text: str) -> None:
         self._stop()
@@ -323,8 +348,17 @@ class Writer:
         with self._progress:
             self._lost = True
             self.due = -math.inf
-            self._progress.notify_all()
+            self._tell_waiting()
         self._throw_away()
+
+    def _tell_waiting(self) -> None:
+        self._progress.notify_all()
+        waiting, self._waiting = self._waiting, []
+        for now, wake in waiting:
+            if self._kept(now):
+                wake()
+            else:
+                self._waiting.append((now, wake))
 
     def _throw_away(self) -> None:
         for feed in self._feeds:

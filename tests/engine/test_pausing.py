@@ -1,6 +1,7 @@
 """Pausing: nothing moves while PAUSED is said, on every worker."""
 
 import asyncio
+import math
 import threading
 import time
 
@@ -14,6 +15,8 @@ from jupyter_flows import (
     shield,
     task,
 )
+from jupyter_flows.engine import ports
+from jupyter_flows.engine.ports import NoHistory
 from jupyter_flows.errors import NotActive
 
 STILL = 0.05  # seconds for which nothing may move
@@ -73,6 +76,55 @@ def test_a_thread_is_held_at_its_checkpoints(counter, until):
             checkpoint()
 
     pause_and_resume(body.start(), counter, until)
+
+
+class BehindHistory(NoHistory):
+    """A history that does not keep up with what is printed, until it is let go."""
+
+    due = -math.inf
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.wakes = []
+
+    def keep_up(self, now, wait):
+        wait(self.go.is_set, self.wakes.append, 60)
+
+    def let_go(self):
+        self.go.set()
+        for wake in list(self.wakes):
+            wake()
+
+
+@pytest.mark.parametrize("kind", ["thread", "async", "task"])
+def test_a_print_that_waits_for_history_is_paused_at_once(kind, until, monkeypatch):
+    """What waits for a store that is behind is PAUSED at once, and stops at once."""
+    history = BehindHistory()
+    monkeypatch.setattr(ports, "history", history)
+    gone_on = []
+
+    def prints():
+        print("kept late")
+        gone_on.append("on")
+
+    async def prints_async():
+        prints()
+
+    bodies = {"thread": prints, "async": prints_async, "task": lambda: task(prints)()}
+    for end in ("resumed", "cancelled"):
+        history.go.clear()
+        history.wakes.clear()
+        gone_on.clear()
+        run = flow(bodies[kind]).start()
+        until(lambda: history.wakes, "it waits for history")
+        run.pause()
+        until(lambda run=run: run.state.is_paused(), "it is PAUSED")
+        history.let_go()
+        assert run.logs[-1].message == "kept late"
+        assert not gone_on
+        run.resume() if end == "resumed" else run.cancel()
+        run.wait(20)
+        assert run.state.type == ("COMPLETED" if end == "resumed" else "CANCELLED")
 
 
 def test_a_sleeping_thread_is_paused_at_once(until):

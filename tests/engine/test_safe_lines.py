@@ -2,6 +2,7 @@
 
 import ast
 import dis
+import gc
 import os
 import subprocess
 import sys
@@ -432,3 +433,22 @@ def test_a_named_tuple_is_made_whole():
     finally:
         sys.setprofile(before)
     assert judged == [False, True, True]
+
+
+def test_what_the_garbage_collector_calls_is_left_alone():
+    """A function in `gc.callbacks` is no place to stop while it is one: what it raises is lost."""
+    judged = []
+
+    def called(phase, info):
+        judged.append(is_safe(sys._getframe(), ()))
+
+    gc.callbacks.append(called)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(called)
+    assert judged
+    assert not any(judged)
+    judged.clear()
+    called("start", {})
+    assert judged == [True]

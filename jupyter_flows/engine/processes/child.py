@@ -403,7 +403,7 @@ class _Relay:
     def run_changed(self, run: FlowRun) -> None:
         return
 
-    def keep_up(self, now: float) -> None:
+    def keep_up(self, now: float, wait: ports.Wait) -> None:
         return
 
 
