@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -16,8 +17,9 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
+from jupyter_flows.engine.options import Options
 from jupyter_flows.engine.runner import Plan, end, reraise
-from jupyter_flows.engine.runs import FlowRun, Options
+from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.futures import resolve
 from jupyter_flows.parameters import Parameters, is_generator
 from jupyter_flows.states import Crashed
@@ -60,14 +62,13 @@ class Flow(Generic[P, R]):
         self.tags = frozenset(tags)
         self.isasync = inspect.iscoroutinefunction(fn)
         self.log_prints = log_prints
-        self._options: dict[str, Any] = {
-            "retries": retries,
-            "retry_delay_seconds": retry_delay_seconds,
-            "timeout_seconds": timeout_seconds,
-            "cancel_grace_seconds": cancel_grace_seconds,
-            "kill_grace_seconds": kill_grace_seconds,
-        }
-        Options(**self._options)  # says what is wrong with them, where they are written
+        self.options = Options(
+            retries=retries,
+            retry_delay_seconds=retry_delay_seconds,
+            timeout_seconds=timeout_seconds,
+            cancel_grace_seconds=cancel_grace_seconds,
+            kill_grace_seconds=kill_grace_seconds,
+        )
         self._validate = validate_parameters
         self._parameters  # noqa: B018 - says what is wrong with them, where they are written
         if on is not None:
@@ -143,7 +144,7 @@ class Flow(Generic[P, R]):
         run = FlowRun(
             flow_name=self.name,
             executor=executor,
-            options=Options(log_prints=log_prints, **self._options),
+            options=replace(self.options, log_prints=log_prints),
             name=self._run_name(parameters),
             parameters=parameters,
             tags=self.tags,
@@ -231,7 +232,7 @@ class Flow(Generic[P, R]):
             "tags": self.tags,
             "log_prints": self.log_prints,
             "validate_parameters": self._validate,
-            **self._options,
+            **self.options.chosen(),
         }
         return Flow(self.fn, **(kept | options))
 

@@ -11,8 +11,8 @@ from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
+from jupyter_flows.engine.options import Options
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
-from jupyter_flows.engine.runs import Options
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import NotInARun
 from jupyter_flows.futures import Future, resolve, submit

@@ -55,7 +55,7 @@ def test_retries_run_out():
 
 def test_the_delays_of_retries():
     """The delay is one number, one for each attempt, or what a function of `retries` says."""
-    from jupyter_flows.engine.runs import Options
+    from jupyter_flows.engine.options import Options
 
     def delays(**options):
         made = Options(retries=3, **options)

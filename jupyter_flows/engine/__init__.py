@@ -20,6 +20,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     monitoring     calls back at every instruction of watched code
     injecting      raises in another thread, wherever that is
     timeouts       the clock of an attempt
+    options        what a flow's or task's author decided about its runs
     life           states, asks and waiters: what flow runs and task runs share
     task_runs      TaskRun, and subflows as their callers list them
     sections       blocks that are stopped by themselves

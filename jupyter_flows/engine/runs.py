@@ -14,10 +14,8 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Mapping
 from logging import WARNING
-from math import isfinite
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +27,7 @@ from jupyter_flows.engine.current import running_loop
 from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
 from jupyter_flows.engine.logs import LineWriter, RunLog
+from jupyter_flows.engine.options import Options, is_number
 from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
@@ -51,47 +50,6 @@ if TYPE_CHECKING:
 STDOUT = 20  # logging.INFO, as Prefect logs prints
 _LONGEST_REASON = 1_000  # characters
 STDERR = 21  # told apart from stdout by its source; not a warning, as tqdm writes there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a flow's author decided about its runs."""
-
-    timeout_seconds: float | None = None
-    retries: int = 0
-    retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0
-    log_prints: bool = True
-    cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
-    kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
-
-    def __post_init__(self) -> None:
-        timeout, retries = self.timeout_seconds, self.retries
-        if timeout is not None and (not _is_number(timeout) or timeout <= 0):
-            raise ValueError(f"timeout_seconds must be a number above 0, not {timeout!r}.")
-        if not isinstance(retries, int) or retries < 0:
-            raise ValueError(f"retries must be 0 or more, and whole, not {retries!r}.")
-        for name in ("cancel_grace_seconds", "kill_grace_seconds"):
-            grace = getattr(self, name)
-            if not _is_number(grace) or grace < 0:
-                raise ValueError(f"{name} must be a number of seconds, 0 or more, not {grace!r}.")
-        delays = self.retry_delay_seconds
-        if not callable(delays):
-            for delay in [delays] if isinstance(delays, int | float) else delays:
-                if not _is_number(delay) or delay < 0:
-                    raise ValueError(f"retry_delay_seconds must be 0 or more, not {delay!r}.")
-
-    def retry_delay(self, attempt: int) -> float:
-        """Return how long to wait, in seconds, after the failed `attempt` (from 1)."""
-        delay = self.retry_delay_seconds
-        if callable(delay):
-            delay = delay(self.retries)
-        if isinstance(delay, int | float):
-            return float(delay)
-        return float(delay[min(attempt, len(delay)) - 1]) if delay else 0.0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and isfinite(value)
 
 
 class Submitted(Protocol):
@@ -272,7 +230,7 @@ class FlowRun(Life):
         Returns:
             Whether this call asked; False when it was asked before or has ended.
         """
-        if grace is not None and (not _is_number(grace) or grace < 0):
+        if grace is not None and (not is_number(grace) or grace < 0):
             raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}.")
         if not isinstance(reason, str) or not reason or reason == "timeout":
             raise ValueError(f"reason must be a text, and not 'timeout', not {reason!r}.")

@@ -41,6 +41,7 @@ from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
 from jupyter_flows.engine.ladder import SETTLES
 from jupyter_flows.engine.life import INTERRUPT, Life
+from jupyter_flows.engine.options import Options
 from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
@@ -49,7 +50,7 @@ from jupyter_flows.engine.processes.pickling import pickled
 from jupyter_flows.engine.processes.tree import adopt_orphans
 from jupyter_flows.engine.processes.wire import Channel
 from jupyter_flows.engine.runner import Plan
-from jupyter_flows.engine.runs import FlowRun, Options, Question
+from jupyter_flows.engine.runs import FlowRun, Question
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record
