@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any, cast
 
-import cloudpickle
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
@@ -26,7 +25,7 @@ from jupyter_flows.context import progress_of_loop
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.processes.child import ChildRun
-from jupyter_flows.engine.processes.pickling import pickled
+from jupyter_flows.engine.processes.pickling import dumps, pickled
 from jupyter_flows.kernel import figures, rich, tracebacks
 from jupyter_flows.kernel.namespaces import PROGRESS, RESULT, is_published
 
@@ -144,5 +143,5 @@ def _tell(cell: Cell, before: dict[str, Any], ended: bool) -> None:
             bound.pop(name, None)
             if name == RESULT:
                 result = None
-        data = cloudpickle.dumps((result, bound, deleted, home))
+        data = dumps((result, bound, deleted, home), {})
     run.tell(data)

@@ -117,12 +117,35 @@ def pickled(value: Any) -> tuple[bytes | None, str]:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Sends exceptions whose ``__init__`` takes something else than what they show."""
+    """Sends more than cloudpickle does.
+
+    That is exceptions whose ``__init__`` takes something else than what they show, and
+    the names of files and cells that code is from, by which tracebacks find its lines:
+    cloudpickle 3.1.3 and later leaves them out.
+    """
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, CodeType):
+            return _in_file, (_Anonymous(obj), obj.co_filename)
         if isinstance(obj, BaseException) and type(obj).__reduce__ is BaseException.__reduce__:
             return _remade, (type(obj), obj.args, vars(obj))
         return super().reducer_override(obj)
+
+
+class _Anonymous:
+    """Code as cloudpickle sends it, and as it arrives."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+
+    def __reduce__(self) -> Any:
+        return cloudpickle.Pickler.dispatch_table[CodeType](self.code)
+
+
+def _in_file(code: CodeType, file: str) -> CodeType:
+    return code.replace(co_filename=file)
 
 
 def _remade(
