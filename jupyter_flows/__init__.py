@@ -3,6 +3,7 @@
 from typing import Any
 
 from jupyter_flows import runs
+from jupyter_flows.annotations import allow_failure, unmapped
 from jupyter_flows.commands import run_process
 from jupyter_flows.context import (
     RunContext,
@@ -28,13 +29,16 @@ from jupyter_flows.errors import (
     MissingResult,
     NotPaused,
     ParameterError,
+    ReservedArgumentError,
     RunCancellation,
     UnknownRun,
+    UpstreamTaskError,
 )
 from jupyter_flows.flows import Flow, flow
 from jupyter_flows.futures import Future, as_completed, wait
 from jupyter_flows.states import State, StateType
-from jupyter_flows.tasks import Task, task, unmapped
+from jupyter_flows.tagging import tags
+from jupyter_flows.tasks import Task, task
 from jupyter_flows.timeouts import timeout, timeout_async
 
 __version__ = "0.1.0"
@@ -77,6 +81,7 @@ __all__ = [
     "MissingResult",
     "NotPaused",
     "ParameterError",
+    "ReservedArgumentError",
     "RunCancellation",
     "RunContext",
     "State",
@@ -84,6 +89,8 @@ __all__ = [
     "Task",
     "TaskRun",
     "UnknownRun",
+    "UpstreamTaskError",
+    "allow_failure",
     "as_completed",
     "checkpoint",
     "current_run",
@@ -96,6 +103,7 @@ __all__ = [
     "run_process",
     "runs",
     "shield",
+    "tags",
     "task",
     "timeout",
     "timeout_async",

@@ -96,6 +96,26 @@ class ParameterError(FlowsError, TypeError):
     """A flow was called with parameters that it does not take."""
 
 
+class ReservedArgumentError(FlowsError, TypeError):
+    """A flow or task has a parameter whose name means something in every call."""
+
+
+class RunNameError(FlowsError):
+    """The name of a run cannot be made as its author said."""
+
+
+class UpstreamTaskError(FlowsError):
+    """A task was not run, as what it waits for has not completed."""
+
+
+class MappingLengthMismatch(FlowsError, ValueError):
+    """A task is to be mapped over arguments of different lengths."""
+
+
+class MappingMissingIterable(FlowsError, ValueError):
+    """A task is to be mapped, and no argument can be iterated over."""
+
+
 class CommandFailed(FlowsError, CalledProcessError):
     """A command of `run_process` ended with an exit code other than 0.
 

@@ -18,11 +18,16 @@ from jupyter_flows.engine.executors import (
     for_background,
 )
 from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
-from jupyter_flows.futures import resolve
-from jupyter_flows.parameters import Parameters, is_generator
-from jupyter_flows.states import Crashed
+from jupyter_flows.errors import RunNameError
+from jupyter_flows.inputs import Inputs, inputs_of, upstream
+from jupyter_flows.methods import bound, function_of, rewrapped
+from jupyter_flows.names import RunName, check_run_name, make_run_name
+from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
+from jupyter_flows.states import Crashed, Failed, State
+from jupyter_flows.tagging import checked_tags, current_tags
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.processes.pickling import Portable
@@ -39,9 +44,11 @@ class Flow(Generic[P, R]):
         fn: Callable[P, R],
         *,
         name: str | None = None,
-        flow_run_name: str | None = None,
+        description: str | None = None,
+        version: str | None = None,
+        flow_run_name: RunName | None = None,
         on: str | None = None,
-        tags: Iterable[str] = (),
+        tags: Iterable[str] | None = None,
         retries: int = 0,
         retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
         timeout_seconds: float | None = None,
@@ -50,16 +57,21 @@ class Flow(Generic[P, R]):
         cancel_grace_seconds: float = 1.0,
         kill_grace_seconds: float = 30.0,
     ) -> None:
+        fn, self._method_kind = function_of(fn)
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
         if is_generator(fn):
             raise TypeError(f"@flow does not take generators such as {fn!r}: return a list.")
+        refuse_reserved(fn, "flow")
+        check_run_name(flow_run_name, "flow_run_name", fn)
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
         self.name = name or getattr(fn, "__name__", type(fn).__name__).replace("_", "-")
+        self.description = description or inspect.getdoc(fn)
+        self.version = version
         self.flow_run_name = flow_run_name
         self.on = on
-        self.tags = frozenset(tags)
+        self.tags = checked_tags(tags or ())
         self.isasync = inspect.iscoroutinefunction(fn)
         self.log_prints = log_prints
         self.options = Options(
@@ -91,45 +103,55 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here and now, and return its result; an async flow is to be awaited.
 
+        Every call takes, beside the function's parameters:
+
+            return_state: return the final state, and raise nothing.
+            wait_for: futures, states or runs that must have completed before.
+
         Raises:
             ParameterError: it does not take these parameters; nothing was run.
+            UpstreamTaskError: what it waits for has failed, so it was not run.
             CancelledRun: the run was cancelled.
             Exception: whatever the flow raised.
         """
         __tracebackhide__ = True
-        return_state = bool(kwargs.pop("return_state", False))
-        arguments = self._bind(args, kwargs)
+        return_state, wait_for = taken_out(kwargs)
+        call = self._bind(args, kwargs, wait_for)
         if self.isasync:
-            return cast(R, self._call_async(arguments, return_state))
+            return cast(R, self._call_async(call, return_state))
         checkpoints.pass_by()
         executor = InlineExecutor()
-        run = self.make_run(executor, arguments, foreground=True)
-        executor.launch(run, self._plan(run, arguments))
-        return cast(R, run.state if return_state else reraise(run))
+        run = self.make_run(executor, call, foreground=True)
+        executor.launch(run, self._plan(run, call))
+        return cast(R, _outcome(run, return_state))
 
-    async def _call_async(self, arguments: inspect.BoundArguments, return_state: bool) -> Any:
+    async def _call_async(self, call: _Call, return_state: bool) -> Any:
         __tracebackhide__ = True
         executor = AwaitedExecutor()
-        run = self.make_run(executor, arguments, foreground=True)
-        await executor.run(run, self._plan(run, arguments))
-        return run.state if return_state else reraise(run)
+        run = self.make_run(executor, call, foreground=True)
+        await executor.run(run, self._plan(run, call))
+        return _outcome(run, return_state)
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun:
         """Run it in the background, on the worker that `on` names; returns at once.
+
+        It begins when the futures among its arguments, and those of `wait_for`, have
+        completed; until then it is PENDING.
 
         Raises:
             ParameterError: it does not take these parameters; nothing was started.
         """
         __tracebackhide__ = True
-        arguments = self._bind(args, kwargs)
-        run = self.make_run(for_background(self.on, is_async=self.isasync), arguments)
-        self.launch(run, arguments)
+        _, wait_for = taken_out(kwargs)
+        call = self._bind(args, kwargs, wait_for)
+        run = self.make_run(for_background(self.on, is_async=self.isasync), call)
+        self.launch(run, call)
         return run
 
     def make_run(
         self,
         executor: Executor,
-        arguments: inspect.BoundArguments | None = None,
+        call: _Call | None = None,
         *,
         foreground: bool = False,
         **details: Any,
@@ -140,26 +162,45 @@ class Flow(Generic[P, R]):
         log_prints = self.log_prints
         if log_prints is None:  # a subflow does as its caller, as in Prefect
             log_prints = not foreground if caller is None else caller.captures
-        parameters: Mapping[str, Any] = arguments.arguments if arguments is not None else {}
+        parameters = {} if call is None else call.parameters
+        naming, is_bound = self.flow_run_name, call is None or call.inputs is None
+        name: str | None = None
+        if isinstance(naming, str) and is_bound:
+            name = make_run_name(naming, "flow_run_name", parameters)
         run = FlowRun(
             flow_name=self.name,
             executor=executor,
             options=replace(self.options, log_prints=log_prints),
-            name=self._run_name(parameters),
+            name=name,
             parameters=parameters,
-            tags=self.tags,
+            tags=self.tags | current_tags.get(),
             parent=caller,
+            upstream=() if call is None else call.upstream,
             **details,
         )
         if foreground:
             run.log.echo = echo_for(run)
         registry.add(run)
+        if callable(naming) and is_bound:
+            self._name(run)
         return run
+
+    def _name(self, run: FlowRun) -> None:
+        """Name a run whose parameters are known; with a function, one that is asked in the run."""
+        token = current.set(run)
+        try:
+            assert self.flow_run_name is not None
+            run.rename(make_run_name(self.flow_run_name, "flow_run_name", run.parameters))
+        except RunNameError as error:
+            end(run, Failed(str(error), data=error))
+            raise
+        finally:
+            current.reset(token)
 
     def launch(
         self,
         run: FlowRun,
-        arguments: inspect.BoundArguments | None = None,
+        call: _Call | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
     ) -> None:
@@ -167,7 +208,7 @@ class Flow(Generic[P, R]):
 
         Args:
             run: the run.
-            arguments: what the flow is called with.
+            call: what the flow is called with.
             on_completed: called on the worker with the result, just before the run
                 is COMPLETED; what it raises makes the run FAILED.
             portable: makes the body for another process; by default the call as it is.
@@ -175,27 +216,45 @@ class Flow(Generic[P, R]):
         if not run.executor.in_callers_thread:
             ending.prepare()
         try:
-            run.executor.launch(run, self._plan(run, arguments, on_completed, portable))
+            run.executor.launch(run, self._plan(run, call, on_completed, portable))
         except BaseException as error:
             end(run, Crashed(f"Its worker could not be started: {error}", data=error))
             raise
 
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any) -> _Call:
         __tracebackhide__ = True
-        if args or kwargs:
-            args = tuple(map(resolve, args))
-            kwargs = {key: resolve(value) for key, value in kwargs.items()}
-        return self._parameters.bind(args, kwargs)
+        caller = current.get()
+        if not args and not kwargs and wait_for is None:
+            return _Call(self._parameters.bind(args, kwargs))
+        inputs = inputs_of(args, kwargs, wait_for)
+        depends: tuple[int, ...] = ()
+        if caller is not None:
+            values = (*args, *kwargs.values(), wait_for)
+            depends = upstream(caller.flow_run, values, inputs.sources if inputs else ())
+        arguments = self._parameters.bind(args, kwargs) if inputs is None else None
+        return _Call(arguments, inputs, depends)
 
-    def _run_name(self, parameters: Mapping[str, Any]) -> str:
-        if self.flow_run_name is None:
-            return self.name
-        return self.flow_run_name.format(**parameters)
+    def _prerequisites(self, run: FlowRun, call: _Call) -> Prerequisites | None:
+        """Return what a run needs whose parameters are to come."""
+        inputs = call.inputs
+        if inputs is None:
+            return None
+
+        def prepare() -> State | None:
+            state = inputs.not_ready(run.name)
+            if state is None:
+                call.arguments = self._parameters.bind(*inputs.resolved())
+                run.parameters = dict(call.parameters)
+                if self.flow_run_name is not None:
+                    self._name(run)
+            return state
+
+        return Prerequisites(inputs.lives, prepare)
 
     def _plan(
         self,
         run: FlowRun,
-        arguments: inspect.BoundArguments | None,
+        call: _Call | None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
     ) -> Plan:
@@ -203,15 +262,17 @@ class Flow(Generic[P, R]):
 
         def body() -> Any:
             __tracebackhide__ = True
+            arguments = None if call is None else call.arguments
             if arguments is None or not arguments.arguments:
                 return fn()
             run.describe_parameters()
             return fn(*arguments.args, **arguments.kwargs)
 
-        def call() -> Portable:
+        def portable_call() -> Portable:
             from jupyter_flows.engine.processes.pickling import Call
 
             run.describe_parameters()
+            arguments = None if call is None else call.arguments
             args, kwargs = ((), {}) if arguments is None else (arguments.args, arguments.kwargs)
             return Call(fn, args, kwargs, is_async=self.isasync, names=run.parameters)
 
@@ -220,13 +281,16 @@ class Flow(Generic[P, R]):
             delay=run.options.retry_delay,
             timeout_seconds=run.options.timeout_seconds,
             on_completed=on_completed,
-            portable=portable or call,
+            portable=portable or portable_call,
+            prerequisites=None if call is None else self._prerequisites(run, call),
         )
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """Return the same flow with other options, named as in `@flow`."""
         kept: dict[str, Any] = {
             "name": self.name,
+            "description": self.description,
+            "version": self.version,
             "flow_run_name": self.flow_run_name,
             "on": self.on,
             "tags": self.tags,
@@ -234,19 +298,43 @@ class Flow(Generic[P, R]):
             "validate_parameters": self._validate,
             **self.options.chosen(),
         }
-        return Flow(self.fn, **(kept | options))
+        return Flow(rewrapped(self.fn, self._method_kind), **(kept | options))
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance, as a method does."""
-        if instance is None:
-            return self
-        bound = self.with_options()
-        bound.fn = self.fn.__get__(instance, owner)
-        del bound._parameters  # which are made anew, without the first
-        return bound
+        """Bind to an instance or a class, as a method does."""
+        return bound(self, self.fn, self._method_kind, instance, owner)
 
     def __repr__(self) -> str:
         return f"<Flow {self.name!r}>"
+
+
+class _Call:
+    """What a flow is called with: bound to its parameters, once what it is given has come."""
+
+    __slots__ = ("arguments", "inputs", "upstream")
+
+    def __init__(
+        self,
+        arguments: inspect.BoundArguments | None,
+        inputs: Inputs | None = None,
+        upstream: tuple[int, ...] = (),
+    ) -> None:
+        self.arguments = arguments
+        self.inputs = inputs
+        self.upstream = upstream  # the numbers of the task runs that it depends on
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The arguments by name; none as long as they are to come."""
+        return {} if self.arguments is None else self.arguments.arguments
+
+
+def _outcome(run: FlowRun, return_state: bool) -> Any:
+    """Return what a run that was waited for returned, or its state, or raise what it raised."""
+    __tracebackhide__ = True
+    outcome = run.state if return_state else reraise(run)
+    run.note_as_subflow(outcome)
+    return outcome
 
 
 @overload
@@ -259,8 +347,11 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Args:
         fn: the function, sync or async.
         name: the flow's name; the function's, with dashes, by default.
-        flow_run_name: the name of its runs, a template of its parameters such as
-            ``"etl-{day}"``; the flow's name by default.
+        description: what it does; the function's docstring by default.
+        version: which version of it this is, for the record.
+        flow_run_name: the name of its runs: a template of its parameters such as
+            ``"etl-{day}"``, or a function that returns it, and takes nothing or
+            ``parameters``. The flow's name by default.
         on: the worker of its background runs: ``thread`` for sync code, ``async``
             (a loop of its own) or ``main`` (the kernel's loop) for async code, or
             ``process`` for both: it can be stopped whatever its code does; what it

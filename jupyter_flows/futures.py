@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from jupyter_flows.engine.checkpoints import wait_as_worker
+from jupyter_flows.engine.checkpoints import wait_as_worker, wait_until
 from jupyter_flows.engine.life import ended
 from jupyter_flows.engine.outcomes import ResultToCome
 from jupyter_flows.engine.pausing import wait_in_run
@@ -16,7 +18,7 @@ from jupyter_flows.engine.runner import Plan, end, run_on_own_loop, run_sync
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.threads import TaskThreads
-from jupyter_flows.states import Crashed, State
+from jupyter_flows.states import Crashed, State, StateType
 
 R = TypeVar("R")
 
@@ -28,6 +30,11 @@ class Future(ResultToCome, Generic[R]):
 
     def __init__(self, task_run: TaskRun) -> None:
         self.task_run = self.life = task_run
+
+    @property
+    def task_run_id(self) -> str:
+        """The task run's id."""
+        return self.task_run.id
 
     @property
     def state(self) -> State:
@@ -53,7 +60,10 @@ class Future(ResultToCome, Generic[R]):
         __tracebackhide__ = True
         if not wait_as_worker((self.task_run,), timeout):
             raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
-        result: R = self.task_run.state.result(raise_on_failure=raise_on_failure)
+        run = self.task_run
+        result: R = run.state.result(raise_on_failure=raise_on_failure)
+        if run.state.type is StateType.COMPLETED:
+            run.flow_run.note_result(run.number, result)
         return result
 
     def add_done_callback(self, callback: Callable[[Future[R]], Any]) -> None:
@@ -76,6 +86,32 @@ class Future(ResultToCome, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Future {self.task_run.name!r}>"
+
+
+class FutureList(list[Future[R]]):
+    """The results to come of `Task.map`, in the order of its elements."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for all of them to end, for `timeout` seconds at most."""
+        wait(self, timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+        """Wait for all of them and return their results, in order.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits for ever.
+            raise_on_failure: raise the first exception as soon as there is one, or return
+                each in the place of a result.
+
+        Raises:
+            TimeoutError: they have not all ended in time; they go on.
+            Exception: whatever the first to fail raised.
+        """
+        __tracebackhide__ = True
+        for future in as_completed(self, timeout):
+            if raise_on_failure:
+                future.result()
+        return [future.result(raise_on_failure=raise_on_failure) for future in self]
 
 
 class SubmittedTasks:
@@ -150,32 +186,15 @@ def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:
     return Future(task_run)
 
 
-def resolve(value: Any) -> Any:
-    """Put results in the place of futures, also of those in lists, tuples and dicts."""
-    __tracebackhide__ = True
-    kind = type(value)
-    if kind is Future:
-        return value.result()
-    if kind is list or kind is tuple:
-        return kind(map(resolve, value)) if any(map(_may_hold, value)) else value
-    if kind is dict and any(map(_may_hold, value.values())):
-        return {key: resolve(each) for key, each in value.items()}
-    return value
-
-
-def _may_hold(value: Any) -> bool:
-    return isinstance(value, Future | list | tuple | dict)
-
-
 def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
     """Wait for futures to end, for `timeout` seconds at most.
 
     Returns:
         A pair of lists: those that have ended, and those that have not.
     """
-    listed = list(futures)
-    arrived = list(as_completed(listed, timeout, raise_on_timeout=False))
-    return DoneAndNotDone(arrived, [future for future in listed if future not in arrived])
+    listed = dict.fromkeys(futures)
+    arrived = dict.fromkeys(as_completed(listed, timeout, raise_on_timeout=False))
+    return DoneAndNotDone(list(arrived), [each for each in listed if each not in arrived])
 
 
 class DoneAndNotDone(tuple[list[Future[Any]], list[Future[Any]]]):
@@ -207,17 +226,59 @@ def as_completed(
         timeout: how long to wait for all of them, in seconds.
         raise_on_timeout: raise `TimeoutError` then, or just stop.
     """
-    left = list(futures)
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}.")
     deadline = None if timeout is None else monotonic() + timeout
-    while left:
-        for future in [each for each in left if each.task_run.state_is_final()]:
-            left.remove(future)
+    left = dict.fromkeys(futures)
+    arrivals = _Arrivals(left)
+    try:
+        while left:
+            remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
+            if not wait_until(arrivals.any, arrivals.subscribe, remaining):
+                if raise_on_timeout:
+                    raise TimeoutError(f"{len(left)} futures have not ended within {timeout} s.")
+                return
+            future = arrivals.take()
+            del left[future]
             yield future
-        if not left:
-            return
-        remaining = None if deadline is None else deadline - monotonic()
-        if remaining is not None and remaining <= 0:
-            if raise_on_timeout:
-                raise TimeoutError(f"{len(left)} futures have not ended within {timeout} s.")
-            return
-        wait_as_worker([each.task_run for each in left], remaining)
+    finally:
+        arrivals.close()
+
+
+class _Arrivals:
+    """Futures as they end, each once."""
+
+    def __init__(self, futures: Iterable[Future[Any]]) -> None:
+        self._ended: deque[Future[Any]] = deque()
+        self._wake: Callable[[], None] = _pass
+        self._callbacks = [(each, partial(self._arrive, each)) for each in futures]
+        for future, callback in self._callbacks:
+            future.task_run.on_done(callback)
+
+    def _arrive(self, future: Future[Any]) -> None:
+        self._ended.append(future)
+        self._wake()
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call `wake` at every arrival from now on, and nobody else."""
+        self._wake = wake
+
+    def any(self) -> bool:
+        """Whether one has arrived that was not taken."""
+        return bool(self._ended)
+
+    def take(self) -> Future[Any]:
+        """Return the first of them."""
+        return self._ended.popleft()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        for future, callback in self._callbacks:
+            future.task_run.forget(callback)
+
+
+PrefectFuture = Future
+"""Prefect's name for it."""
+
+PrefectFutureList = FutureList
+"""Prefect's name for it."""

@@ -5,24 +5,64 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from copy import copy
+from functools import cached_property, partial
 from typing import Any
 
-from jupyter_flows.errors import ParameterError
+from jupyter_flows.errors import ParameterError, ReservedArgumentError
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_MOST_SHAPES = 100  # of calls, remembered for a function
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return what a function takes; one written in C that does not tell is taken to take all."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
 
 
 class Parameters:
-    """What a function takes, made once for each flow."""
+    """What a function takes, made once for each flow and task."""
 
-    def __init__(self, function: Callable[..., Any], flow_name: str, *, validate: bool) -> None:
-        self._flow_name = flow_name
+    def __init__(
+        self, function: Callable[..., Any], name: str, *, validate: bool, kind: str = "Flow"
+    ) -> None:
+        self._name = name
+        self._kind = kind
         self._function = function
-        self._signature = inspect.signature(function)
         self._validate = validate
         self._model: Any = None
+        self._shapes: set[tuple[int | str, ...]] = set()  # calls known to be taken
+        self._shapes_bound: set[tuple[int | str, ...]] = set()  # likewise, as a method
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return signature_of(self._function)
+
+    def bound_to(self, method: Callable[..., Any]) -> Parameters:
+        """Return what a method takes: all but the first."""
+        bound = copy(self)
+        bound._function, bound._model = method, None
+        vars(bound).pop("_signature", None)
+        bound._shapes = self._shapes_bound
+        return bound
+
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise unless the function takes these arguments; quick for a call like an earlier one.
+
+        Raises:
+            ParameterError: it does not.
+        """
+        __tracebackhide__ = True
+        shape: tuple[int | str, ...] = (len(args), *kwargs)
+        if shape not in self._shapes:
+            self.bind(args, kwargs)
+            if len(self._shapes) < _MOST_SHAPES:
+                self._shapes.add(shape)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """Bind a call's arguments, defaults filled in, each converted to its annotation.
 
         Raises:
@@ -33,13 +73,25 @@ class Parameters:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ParameterError(
-                f"Flow {self._flow_name!r} cannot be called like this: {error}. "
+                f"{self._kind} {self._name!r} cannot be called like this: {error}. "
                 f"It takes {self._signature}."
             ) from None
         bound.apply_defaults()
         if self._validate:
             bound.arguments.update(self._converted(bound.arguments))
         return bound
+
+    def of(self, call: Callable[..., Any] | None) -> dict[str, Any]:
+        """Return the parameters of a call by name: of a `partial` of the function, or of itself."""
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
+        if isinstance(call, partial) and call.func == self._function:
+            args, kwargs = call.args, call.keywords
+        bound = self.bind(args, kwargs)
+        if not inspect.ismethod(self._function):
+            return bound.arguments
+        first = next(iter(signature_of(self._function.__func__).parameters))
+        return {first: self._function.__self__, **bound.arguments}
 
     def _converted(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         __tracebackhide__ = True
@@ -58,7 +110,7 @@ class Parameters:
                 f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
             )
             raise ParameterError(
-                f"Flow {self._flow_name!r} was called with wrong parameters: {complaints}."
+                f"{self._kind} {self._name!r} was called with wrong parameters: {complaints}."
             ) from None
         return {field.alias: getattr(checked, name) for name, field in names.items()}
 
@@ -82,7 +134,29 @@ class Parameters:
             for i, (name, hint) in enumerate(annotated.items())
         }
         config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
-        return create_model(self._flow_name, __config__=config, **fields)
+        return create_model(self._name, __config__=config, **fields)
+
+
+RESERVED = ("return_state", "wait_for")
+
+
+def refuse_reserved(function: Callable[..., Any], kind: str) -> None:
+    """Raise if a function has a parameter that every call of a flow or task has.
+
+    Raises:
+        ReservedArgumentError: it has.
+    """
+    for name in RESERVED:
+        if name in signature_of(function).parameters:
+            raise ReservedArgumentError(
+                f"A {kind}'s function cannot have a parameter {name!r}, which every call of a "
+                f"{kind} has: give it another name."
+            )
+
+
+def taken_out(kwargs: dict[str, Any]) -> tuple[bool, Any]:
+    """Take what every call may have from its arguments: whether to return a state, `wait_for`."""
+    return bool(kwargs.pop("return_state", False)), kwargs.pop("wait_for", None)
 
 
 def is_generator(function: Callable[..., Any]) -> bool:

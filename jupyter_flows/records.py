@@ -68,6 +68,8 @@ class TaskRecord(NamedTuple):
     started: float | None  # when its body first began
     ended: float | None
     attempt: int  # 1 for the first; 0 before it
+    upstream: tuple[int, ...]  # the numbers of the tasks whose results it was given, or waited for
+    tags: tuple[str, ...]
     transitions: tuple[Transition, ...]
 
     def as_json(self) -> dict[str, Any]:

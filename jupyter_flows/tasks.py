@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from jupyter_flows.annotations import Annotation, unmapped
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
 from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
 from jupyter_flows.engine.task_runs import TaskRun
-from jupyter_flows.errors import NotInARun
-from jupyter_flows.futures import Future, resolve, submit
-from jupyter_flows.parameters import is_generator
+from jupyter_flows.errors import MappingLengthMismatch, MappingMissingIterable, NotInARun
+from jupyter_flows.futures import Future, FutureList, submit
+from jupyter_flows.inputs import Inputs, inputs_of, resolve, upstream
+from jupyter_flows.methods import bound, function_of, rewrapped
+from jupyter_flows.names import RunName, check_run_name, make_run_name
+from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
 from jupyter_flows.states import State, StateType
+from jupyter_flows.tagging import checked_tags, current_tags
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Unmapped(Generic[R]):
-    """An argument of `Task.map` that is the same for every task."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: R) -> None:
-        self.value = value
-
-
-def unmapped(value: R) -> Unmapped[R]:
-    """Mark an argument of `Task.map` that every task gets whole."""
-    return Unmapped(value)
 
 
 class Task(Generic[P, R]):
@@ -45,20 +37,29 @@ class Task(Generic[P, R]):
         fn: Callable[P, R],
         *,
         name: str | None = None,
-        tags: Iterable[str] = (),
+        description: str | None = None,
+        version: str | None = None,
+        task_run_name: RunName | None = None,
+        tags: Iterable[str] | None = None,
         retries: int = 0,
         retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
     ) -> None:
+        fn, self._method_kind = function_of(fn)
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
         if is_generator(fn):
             raise TypeError(f"@task does not take generators such as {fn!r}: return a list.")
+        refuse_reserved(fn, "task")
+        check_run_name(task_run_name, "task_run_name", fn)
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
         self.name = name or str(getattr(fn, "__name__", type(fn).__name__))
-        self.tags = frozenset(tags)
+        self.description = description or inspect.getdoc(fn)
+        self.version = version
+        self.task_run_name = task_run_name
+        self.tags = checked_tags(tags or ())
         self.isasync = inspect.iscoroutinefunction(fn)
         self.log_prints = log_prints
         self.options = Options(
@@ -67,33 +68,49 @@ class Task(Generic[P, R]):
             timeout_seconds=timeout_seconds,
         )
 
+    @cached_property
+    def _parameters(self) -> Parameters:
+        return Parameters(self.fn, self.name, validate=False, kind="Task")
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the task here and now; in a run, as a task run of it."""
+        """Run the task here and now; in a run, as a task run of it.
+
+        Every call takes, beside the function's parameters:
+
+            return_state: return the final state, and raise nothing.
+            wait_for: futures, states or runs that must have completed before.
+
+        Raises:
+            ParameterError: it does not take these parameters; nothing was run.
+            UpstreamTaskError: what it waits for has failed, so it was not run.
+            CancelledRun: it was cancelled.
+            Exception: whatever the task raised.
+        """
         __tracebackhide__ = True
         caller = current.get()
         if caller is None:
             return cast(R, self._call_alone(args, kwargs))
+        return_state, wait_for = taken_out(kwargs) if kwargs else (False, None)
         if self.isasync:
-            return cast(R, self._call_async(caller, args, kwargs))
-        return_state = bool(kwargs.pop("return_state", False))
+            return cast(R, self._call_async(caller, args, kwargs, return_state, wait_for))
         if caller.pending:
             checkpoints.pass_by()
-        task_run = self._make_run(caller)
-        run_sync(task_run, self._plan(args, kwargs))
-        state = task_run.state
-        if return_state:
-            return cast(R, state)
-        if state.type is StateType.COMPLETED:
-            return cast(R, state.data)
-        return cast(R, reraise(task_run))
+        task_run, plan = self._make_run(caller, args, kwargs, wait_for)
+        run_sync(task_run, plan)
+        return _outcome(task_run, return_state)  # type: ignore[no-any-return]
 
-    async def _call_async(self, caller: Life, args: Any, kwargs: Any) -> Any:
+    async def _call_async(
+        self,
+        caller: Life,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        return_state: bool,
+        wait_for: Any,
+    ) -> Any:
         __tracebackhide__ = True
-        return_state = bool(kwargs.pop("return_state", False))
-        task_run = self._make_run(caller)
-        plan = self._plan(args, kwargs)
+        task_run, plan = self._make_run(caller, args, kwargs, wait_for)
         await run_async(task_run, plan.with_body(hold_between_awaits(plan.body, caller.flow_run)))
-        return task_run.state if return_state else reraise(task_run)
+        return _outcome(task_run, return_state)
 
     def _call_alone(self, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -106,16 +123,68 @@ class Task(Generic[P, R]):
             retry_delay_seconds=self.options.retry_delay_seconds,
             timeout_seconds=self.options.timeout_seconds,
             log_prints=self.log_prints,
+            flow_run_name=self.task_run_name,
+            tags=self.tags,
             validate_parameters=False,
         )
         return alone(*args, **kwargs)
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[R]:
-        """Run the task on a thread of its own and return its result to come.
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task on a thread of its own and return its result to come, a `Future`.
+
+        It begins when the futures among its arguments, and those of `wait_for`, have
+        completed. With ``return_state=True`` it is waited for, and its state returned.
 
         Raises:
             NotInARun: there is no run whose task it could be.
+            ParameterError: it does not take these parameters; nothing was submitted.
         """
+        caller = self._caller_that_submits()
+        return_state, wait_for = taken_out(kwargs) if kwargs else (False, None)
+        future = self._submit(caller, args, kwargs, wait_for)
+        return _state_of(future) if return_state else future
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit the task once for each element of its arguments; return a `FutureList`.
+
+        Arguments that are iterable are taken element by element, side by side; a
+        future, once it has completed, as its result. Texts, and what is marked
+        `unmapped`, are given whole to every task. `return_state` and `wait_for` are
+        as for `submit`.
+
+        Raises:
+            MappingLengthMismatch: the arguments are of different lengths.
+            MappingMissingIterable: none of them is iterable.
+            UpstreamTaskError: a future among the arguments has failed.
+        """
+        caller = self._caller_that_submits()
+        return_state, wait_for = taken_out(kwargs)
+        values = [_waited_for(value) for value in (*args, *kwargs.values())]
+        columns = [_column(value) for value in values]
+        lengths = {len(column) for column in columns if column is not None}
+        if not lengths:
+            raise MappingMissingIterable(
+                f"Task {self.name!r} maps over arguments of one length, and none of these can be "
+                "iterated over."
+            )
+        if len(lengths) > 1:
+            found = ", ".join(map(str, sorted(lengths)))
+            raise MappingLengthMismatch(
+                f"Task {self.name!r} maps over arguments of one length, not {found}."
+            )
+        futures: FutureList[R] = FutureList()
+        for i in range(lengths.pop()):
+            row = [
+                value if column is None else _marked_as(value, column[i])
+                for value, column in zip(values, columns, strict=True)
+            ]
+            named = dict(zip(kwargs, row[len(args) :], strict=True))
+            futures.append(self._submit(caller, tuple(row[: len(args)]), named, wait_for))
+        if return_state:
+            return [_state_of(future) for future in futures]
+        return futures
+
+    def _caller_that_submits(self) -> Life:
         caller = current.get()
         if caller is None:
             raise NotInARun(
@@ -123,43 +192,27 @@ class Task(Generic[P, R]):
             )
         if caller.pending:
             checkpoints.pass_by()
-        return submit(self._make_run(caller), self._plan(args, kwargs), is_async=self.isasync)
+        return caller
 
-    def map(self, *args: Any, **kwargs: Any) -> list[Future[R]]:
-        """Submit the task once for each element of its arguments.
-
-        Arguments that are iterable are taken element by element, side by side;
-        texts, and what is marked `unmapped`, are given whole to every task.
-
-        Raises:
-            ValueError: the arguments are of different lengths, or none is iterable.
-        """
-        columns = [_column(value) for value in (*args, *kwargs.values())]
-        lengths = {len(column) for column in columns if column is not None}
-        if len(lengths) != 1:
-            found = ", ".join(map(str, sorted(lengths))) or "nothing to map over"
-            raise ValueError(f"Task {self.name!r} maps over arguments of one length, not {found}.")
-        futures = []
-        for i in range(lengths.pop()):
-            values = [
-                _whole(value) if column is None else column[i]
-                for value, column in zip((*args, *kwargs.values()), columns, strict=True)
-            ]
-            named = dict(zip(kwargs, values[len(args) :], strict=True))
-            futures.append(self.submit(*values[: len(args)], **named))
-        return futures
+    def _submit(
+        self, caller: Life, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any
+    ) -> Future[R]:
+        return submit(*self._make_run(caller, args, kwargs, wait_for), is_async=self.isasync)
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """Return the same task with other options, named as in `@task`."""
         kept: dict[str, Any] = {
             "name": self.name,
+            "description": self.description,
+            "version": self.version,
+            "task_run_name": self.task_run_name,
             "tags": self.tags,
             "retries": self.options.retries,
             "retry_delay_seconds": self.options.retry_delay_seconds,
             "timeout_seconds": self.options.timeout_seconds,
             "log_prints": self.log_prints,
         }
-        return Task(self.fn, **(kept | options))
+        return Task(rewrapped(self.fn, self._method_kind), **(kept | options))
 
     def __reduce__(self) -> Any:
         """Travel by name where a module has it, else as its function and options."""
@@ -168,46 +221,113 @@ class Task(Generic[P, R]):
         name: str = vars(self).get("__qualname__", "")
         if find(self.__module__, name) is self:
             return name
-        return object.__new__, (type(self),), vars(self)
+        state = {name: value for name, value in vars(self).items() if name != "_parameters"}
+        return object.__new__, (type(self),), state
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance, as a method does."""
-        if instance is None:
-            return self
-        bound = self.with_options()
-        bound.fn = self.fn.__get__(instance, owner)
-        return bound
+        """Bind to an instance or a class, as a method does."""
+        return bound(self, self.fn, self._method_kind, instance, owner)
 
-    def _make_run(self, caller: Life) -> TaskRun:
-        return TaskRun(
+    def _make_run(
+        self, caller: Life, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any
+    ) -> tuple[TaskRun, Plan]:
+        """Make a task run that is known but not begun, and what it is to run."""
+        self._parameters.check(args, kwargs)
+        fn: Callable[..., Any] = self.fn
+        flow_run = caller.flow_run
+        inputs: Inputs | None = None
+        depends: tuple[int, ...] = ()
+        if args or kwargs:
+            fn = partial(fn, *args, **kwargs)
+        values = (*args, *kwargs.values(), wait_for) if kwargs or wait_for is not None else args
+        if not are_plain(values, flow_run):
+            inputs = inputs_of(args, kwargs, wait_for)
+            depends = upstream(flow_run, values, inputs.sources if inputs is not None else ())
+        tags = current_tags.get()
+        task_run = TaskRun(
             self.name,
             parent=caller,
             log_prints=self.log_prints,
             retries=self.options.retries,
+            tags=self.tags | tags if tags else self.tags,
+            upstream=depends,
         )
-
-    def _plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        fn: Any = self.fn
-
-        def body() -> Any:
-            __tracebackhide__ = True
-            return fn(*map(resolve, args), **{key: resolve(kwargs[key]) for key in kwargs})
-
-        return Plan(
-            body if args or kwargs else fn,
-            delay=self.options.retry_delay,
-            timeout_seconds=self.options.timeout_seconds,
+        task_run.call = fn
+        plan = Plan(
+            fn, delay=self.options.retry_delay, timeout_seconds=self.options.timeout_seconds
         )
+        if inputs is not None or self.task_run_name is not None:
+            self._prepare(task_run, plan, inputs)
+        return task_run, plan
+
+    def _prepare(self, task_run: TaskRun, plan: Plan, inputs: Inputs | None) -> None:
+        """See to it that its inputs are there, and its name, before it begins."""
+
+        def prepare() -> State | None:
+            if inputs is not None:
+                state = inputs.not_ready(task_run.name)
+                if state is not None:
+                    return state
+                args, kwargs = inputs.resolved()
+                plan.body = task_run.call = partial(self.fn, *args, **kwargs)
+            if self.task_run_name is not None:
+                parameters = self._parameters.of(task_run.call)
+                task_run.name = make_run_name(self.task_run_name, "task_run_name", parameters)
+            return None
+
+        plan.prerequisites = Prerequisites(inputs.lives if inputs is not None else (), prepare)
+        task_run.show()
+
+
+def _outcome(task_run: TaskRun, return_state: bool) -> Any:
+    """Return what a task that was waited for returned, or its state, or raise what it raised."""
+    __tracebackhide__ = True
+    state = task_run.state
+    if return_state:
+        task_run.flow_run.note_result(task_run.number, state)
+        return state
+    if state.type is not StateType.COMPLETED:
+        return reraise(task_run)
+    if state.data is not None:
+        task_run.flow_run.note_result(task_run.number, state.data)
+    return state.data
+
+
+def _state_of(future: Future[Any]) -> Any:
+    future.wait()
+    future.task_run.flow_run.note_result(future.task_run.number, future.state)
+    return future.state
+
+
+def _waited_for(value: Any) -> Any:
+    """Return the result of a future, which is mapped over."""
+    inner = value.unwrap() if isinstance(value, Annotation) else value
+    if not isinstance(inner, Future | State) or isinstance(value, unmapped):
+        return value
+    inputs = inputs_of((value,), {})
+    assert inputs is not None
+    if isinstance(inner, Future):
+        inner.wait()
+    state = inputs.not_ready("a map")
+    if state is not None:
+        return state.result()
+    result = resolve(value)
+    return value.rewrap(result) if isinstance(value, Annotation) else result
 
 
 def _column(value: Any) -> Sequence[Any] | None:
-    if isinstance(value, Unmapped | str | bytes | Future | State) or not hasattr(value, "__iter__"):
+    """Return what is taken element by element, or None for what is given whole."""
+    if isinstance(value, unmapped):
+        return None
+    if isinstance(value, Annotation):
+        value = value.unwrap()
+    if isinstance(value, str | bytes | Future | State | unmapped) or not hasattr(value, "__iter__"):
         return None
     return value if isinstance(value, Sequence) else list(value)
 
 
-def _whole(value: Any) -> Any:
-    return value.value if isinstance(value, Unmapped) else value
+def _marked_as(value: Any, part: Any) -> Any:
+    return value.rewrap(part) if isinstance(value, Annotation) else part
 
 
 @overload
@@ -220,6 +340,11 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Args:
         fn: the function, sync or async.
         name: the task's name; the function's by default.
+        description: what it does; the function's docstring by default.
+        version: which version of it this is, for the record.
+        task_run_name: the name of its runs: a template of its parameters such as
+            ``"extract-{day}"``, or a function that returns it, and takes nothing or
+            ``parameters``. By default the task's name and a number.
         tags: words to find its runs by.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each

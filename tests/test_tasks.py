@@ -11,6 +11,7 @@ from jupyter_flows import (
     CancelledRun,
     RunCancellation,
     Task,
+    UpstreamTaskError,
     as_completed,
     checkpoint,
     current_run,
@@ -285,7 +286,7 @@ def test_futures_are_resolved():
 
 
 def test_a_failed_future_fails_what_it_is_given_to():
-    """A task that is given a failed future fails with its exception and does not begin."""
+    """A task that is given a failed future does not begin, and says whose failure it was."""
 
     @task
     def never(x):
@@ -296,8 +297,9 @@ def test_a_failed_future_fails_what_it_is_given_to():
         never.submit(fails.submit()).result()
 
     began = []
-    with pytest.raises(ValueError, match="mine"):
+    with pytest.raises(UpstreamTaskError, match="never-0 was not run, as fails-0") as caught:
         submits.start().result(20)
+    assert str(caught.value.__cause__) == "mine"
     assert not began
 
 

@@ -35,6 +35,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     capture        prints, logging, helper threads, sleep, input
     console        a foreground run's log on stderr
     outcomes       from what code returned or raised to a state
+    prerequisites  what a run waits for before it begins
     ending         what becomes of runs when the process ends
     runner         attempts, from the first to the last
     processes/     children of a supervisor that leaves none behind

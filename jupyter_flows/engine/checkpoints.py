@@ -236,23 +236,43 @@ def wait_as_worker(targets: Sequence[Life], seconds: float | None) -> bool:
             target.on_done(wake)
 
     wakes: list[Callable[[], None]] = []
-    owner = current.get()
-    frame = sys._getframe(1)
     try:
-        if done() and (owner is None or not owner.pending):
-            return True
-        if owner is None:
-            waiter = Waiter()
-            subscribe(waiter.wake)
-            return waiter.wait(seconds) or done()
-        return wait_in_run(
-            owner.flow_run,
-            done,
-            subscribe,
-            seconds,
-            heed=lambda: raise_if_due(owner, frame, forced=False),
-        )
+        return wait_until(done, subscribe, seconds, frame=sys._getframe(1))
     finally:
         for wake in wakes:
             for target in targets:
                 target.forget(wake)
+
+
+def wait_until(
+    done: Callable[[], bool],
+    subscribe: Callable[[Callable[[], None]], None],
+    seconds: float | None,
+    *,
+    frame: FrameType | None = None,
+) -> bool:
+    """Wait until something is so; return whether it is.
+
+    Called in a run's code, the wait is a checkpoint, and counts as parked.
+
+    Args:
+        done: whether it is.
+        subscribe: is given the function to call when that may have changed.
+        seconds: give up after as long.
+        frame: the top of the stack to be judged; the caller's by default.
+    """
+    owner = current.get()
+    frame = frame or sys._getframe(1)
+    if done() and (owner is None or not owner.pending):
+        return True
+    if owner is None:
+        waiter = Waiter()
+        subscribe(waiter.wake)
+        return done() or waiter.wait(seconds) or done()
+    return wait_in_run(
+        owner.flow_run,
+        done,
+        subscribe,
+        seconds,
+        heed=lambda: raise_if_due(owner, frame, forced=False),
+    )

@@ -21,6 +21,7 @@ from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
 from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timeouts import start_timeout
@@ -35,7 +36,14 @@ _LOOK_AGAIN = 0.005  # seconds
 class Plan:
     """What is to be run: a body, and what the run's author wants done around it."""
 
-    __slots__ = ("body", "delay", "on_completed", "portable", "timeout_seconds")
+    __slots__ = (
+        "body",
+        "delay",
+        "on_completed",
+        "portable",
+        "prerequisites",
+        "timeout_seconds",
+    )
 
     def __init__(
         self,
@@ -45,8 +53,10 @@ class Plan:
         timeout_seconds: float | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
+        prerequisites: Prerequisites | None = None,
     ) -> None:
         self.body = body
+        self.prerequisites = prerequisites
         self.portable = portable  # makes the same body for a worker that is not in this process
         self.on_completed = on_completed
         self.delay = delay
@@ -60,12 +70,15 @@ class Plan:
             timeout_seconds=self.timeout_seconds,
             on_completed=self.on_completed,
             portable=self.portable,
+            prerequisites=self.prerequisites,
         )
 
 
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
     __tracebackhide__ = True
+    if plan.prerequisites is not None and not _is_ready(life, plan.prerequisites):
+        return
     if not life.begin():
         end(life, life.cancelled_state())
         return
@@ -108,6 +121,8 @@ def run_sync(life: Life, plan: Plan) -> None:
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
     __tracebackhide__ = True
+    if plan.prerequisites is not None and not await _is_ready_async(life, plan.prerequisites):
+        return
     if not life.begin():
         end(life, life.cancelled_state())
         return
@@ -160,6 +175,31 @@ def run_on_own_loop(life: Life, plan: Plan) -> None:
             runner.run(run_async(life, plan))
     except (KeyboardInterrupt, SystemExit):
         pass  # raised in a task beside the body; closing the loop has ended the body too
+
+
+def _is_ready(life: Life, prerequisites: Prerequisites) -> bool:
+    """Wait for what a run needs; return False if it is not to begin, having ended."""
+    try:
+        state = prerequisites.wait(life)
+    except BaseException as error:
+        state = state_of_error(life, error)
+    if state is not None:
+        end(life, state)
+    return state is None
+
+
+async def _is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
+    """Do what `_is_ready` does. A cancel of the caller, which comes here too, is passed on."""
+    try:
+        state = await prerequisites.wait_async(life)
+    except (asyncio.CancelledError, GeneratorExit) as error:
+        end(life, state_of_error(life, error))
+        raise
+    except BaseException as error:
+        state = state_of_error(life, error)
+    if state is not None:
+        end(life, state)
+    return state is None
 
 
 def _leave_body(life: Life, state: State) -> Submitted | None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.processes.images import LiveImage, TaskImage
 
 STDOUT = 20  # logging.INFO, as Prefect logs prints
+_SHARED = frozenset({bool, type(None), type(...), type(NotImplemented)})
 _LONGEST_REASON = 1_000  # characters
 STDERR = 21  # told apart from stdout by its source; not a warning, as tqdm writes there
 
@@ -94,6 +95,7 @@ class FlowRun(Life):
         cell: str | None = None,
         waiting_state: State | None = None,
         run_id: str | None = None,
+        upstream: tuple[int, ...] = (),
     ) -> None:
         super().__init__(name or flow_name, waiting_state or Pending(), Lock())
         self._id = run_id or str(uuid4())
@@ -109,6 +111,7 @@ class FlowRun(Life):
         self.subflow_of = parent.flow_run if parent is not None else None
         self.namespace: Mapping[str, Any] = {}
         self.task_runs: list[TaskRun | Subflow | TaskImage] = []
+        self.results: dict[int, int] = {}  # see `note_result`
         self.outputs = RunOutputs()
         self.bars = Bars()
         self.book = Book()
@@ -135,7 +138,7 @@ class FlowRun(Life):
         self._history.moved(self._id, as_transition(self.state))
         self._history.run_changed(self)
         if parent is not None:
-            self._as_task = Subflow(self, parent)
+            self._as_task = Subflow(self, parent, upstream)
             if not executor.in_callers_thread:
                 parent.adopt(self)
 
@@ -155,6 +158,25 @@ class FlowRun(Life):
     def tasks(self) -> list[TaskRun | Subflow | TaskImage]:
         """Its task runs and subflows, in the order in which they were made."""
         return list(self.task_runs)
+
+    def note_result(self, number: int, result: Any) -> None:
+        """Take note that a result is of the task run of this number, which keeps it alive.
+
+        It is known by its identity, so small values that Python shares tell nothing.
+        """
+        kind = type(result)
+        if (
+            kind in _SHARED
+            or (kind is int and -5 <= result <= 256)
+            or (kind is str and len(result) < 2)
+        ):
+            return
+        self.results[id(result)] = number
+
+    def number_in(self, run: FlowRun) -> int | None:
+        """Return its place among the tasks of `run`, if it is a subflow that one called."""
+        task = self._as_task
+        return task.number if task is not None and task.parent.flow_run is run else None
 
     @property
     def progress(self) -> tuple[Any, ...]:
@@ -194,7 +216,9 @@ class FlowRun(Life):
         self.wait(timeout)
         if self.state.type not in TERMINAL:
             raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
-        return self.state.result(raise_on_failure=raise_on_failure)
+        result = self.state.result(raise_on_failure=raise_on_failure)
+        self.note_as_subflow(result)
+        return result
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result_async().__await__()
@@ -202,7 +226,21 @@ class FlowRun(Life):
     async def _result_async(self) -> Any:
         __tracebackhide__ = True
         await self.wait_async()
-        return self.state.result()
+        result = self.state.result()
+        self.note_as_subflow(result)
+        return result
+
+    def note_as_subflow(self, result: Any) -> None:
+        """Take note that its caller has its result, if it was called in a run."""
+        if self._as_task is not None:
+            self._as_task.parent.flow_run.note_result(self._as_task.number, result)
+
+    def rename(self, name: str) -> None:
+        """Take another name, before the body begins."""
+        self.name = name
+        self.touch()
+        if self._as_task is not None:
+            self._as_task.changed()
 
     async def wait_async(self) -> None:
         """Wait for its end without blocking the event loop."""

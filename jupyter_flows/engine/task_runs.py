@@ -7,7 +7,8 @@ second, so what each holds is kept small.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine.life import Life, as_transition
 from jupyter_flows.engine.logs import LineWriter
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 class Subflow:
     """A run of a flow as the run that called it lists it: among its tasks."""
 
-    __slots__ = ("number", "parent", "run")
+    __slots__ = ("number", "parent", "run", "upstream")
 
-    def __init__(self, run: FlowRun, parent: Life) -> None:
+    def __init__(self, run: FlowRun, parent: Life, upstream: tuple[int, ...] = ()) -> None:
         self.run = run
+        self.upstream = upstream
         self.parent = parent
         with parent._lock:
             self.number = len(parent.flow_run.task_runs)
@@ -48,7 +50,8 @@ class Subflow:
 
     def record(self) -> TaskRecord:
         """Return it as it is now. Any thread."""
-        return _task_record(self.run, self.number, self.parent, subflow=self.run.id)
+        run = self.run
+        return _task_record(run, self.number, self.parent, self.upstream, run.tags, subflow=run.id)
 
 
 class TaskRun(Life):
@@ -58,10 +61,14 @@ class TaskRun(Life):
 
     __slots__ = (
         "_out",
+        "call",
         "log_prints",
         "number",
         "parent",
+        "tags",
+        "task_name",
         "task_retries",
+        "upstream",
     )
 
     def __init__(
@@ -71,13 +78,19 @@ class TaskRun(Life):
         parent: Life,
         log_prints: bool | None = None,
         retries: int = 0,
+        tags: frozenset[str] = frozenset(),
+        upstream: tuple[int, ...] = (),
     ) -> None:
         flow_run = parent.flow_run
         super().__init__(task_name, Pending(), flow_run._lock)
         self.flow_run = flow_run
         self.parent = parent
         self.log_prints = flow_run.options.log_prints if log_prints is None else log_prints
+        self.task_name = task_name
         self.task_retries = retries
+        self.call: Callable[..., Any] | None = None  # what it is called with, until it has ended
+        self.tags = tags
+        self.upstream = upstream  # the numbers of the task runs that it depends on
         self._out: LineWriter | None = None
         with self._lock:
             self.name = f"{task_name}-{flow_run._task_numbers[task_name]}"
@@ -117,8 +130,14 @@ class TaskRun(Life):
     def _changed(self, state: State) -> None:
         self.flow_run._history.task_changed(self.flow_run.id, self)
 
+    def show(self) -> None:
+        """Tell history of it while it waits; it is told of every move by itself."""
+        with self._lock:
+            self._changed(self.state)
+
     def close(self, state: State) -> None:
         """Make a line of what was printed without a newline."""
+        self.call = None
         if self._out is not None:
             self.flow_run.close_stream(self._out)
 
@@ -127,11 +146,17 @@ class TaskRun(Life):
 
     def record(self) -> TaskRecord:
         """Return the task run as it is now. Any thread."""
-        return _task_record(self, self.number, self.parent)
+        return _task_record(self, self.number, self.parent, self.upstream, self.tags)
 
 
 def _task_record(
-    life: Life, number: int, parent: Life, *, subflow: str | None = None
+    life: Life,
+    number: int,
+    parent: Life,
+    upstream: tuple[int, ...],
+    tags: frozenset[str],
+    *,
+    subflow: str | None = None,
 ) -> TaskRecord:
     state = life.state
     return TaskRecord(
@@ -146,5 +171,7 @@ def _task_record(
         life.started,
         life.ended,
         life.attempt,
+        upstream,
+        tuple(sorted(tags)) if tags else (),
         tuple([as_transition(each) for each in life.states]),
     )

@@ -14,7 +14,7 @@ SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
 -- As write_lines.
 INSERT OR REPLACE INTO tasks (
     place, parent, name, flow_run, state_type, state_name, state_message,
-    created, started, ended, attempt, transitions
+    created, started, ended, attempt, upstream, tags, transitions
 )
 SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
 
@@ -104,7 +104,7 @@ SELECT
 -- Some tasks of a run.
 SELECT
     place & 4294967295, parent, name, flow_run, state_type, state_name, state_message,
-    created, started, ended, attempt, transitions
+    created, started, ended, attempt, upstream, tags, transitions
 FROM tasks WHERE place >= :start AND place < :stop ORDER BY place;
 
 -- name: transitions

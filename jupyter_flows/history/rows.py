@@ -43,7 +43,9 @@ def run_row(key: int, run: RunRecord) -> Row:
 
 def task_row(place: int, task: TaskRecord) -> Row:
     """Return the row of table `tasks`."""
-    return (place, *task[1:-1], _moves(task.transitions))
+    upstream = json.dumps(task.upstream) if task.upstream else "[]"
+    tags = json.dumps(task.tags) if task.tags else "[]"
+    return (place, *task[1:-3], upstream, tags, _moves(task.transitions))
 
 
 def _moves(moves: Sequence[Transition]) -> str:
@@ -78,6 +80,8 @@ def read_task(row: Row) -> TaskRecord:
     """Return the task of a row whose columns are the record's fields."""
     values = dict(zip(TASK_FIELDS, row, strict=True))
     moves = (read_transition(tuple(move)) for move in json.loads(values["transitions"]))
+    for name in ("upstream", "tags"):
+        values[name] = tuple(json.loads(values[name]))
     return TaskRecord(**{**values, "transitions": tuple(moves)})
 
 

@@ -86,6 +86,8 @@ def task_record(number: int = 0, **changes: Any) -> TaskRecord:
         started=1_000.5,
         ended=None,
         attempt=1,
+        upstream=(),
+        tags=(),
         transitions=(move("PENDING", 1_000.0), move("RUNNING", 1_000.5)),
     )
     return record._replace(**changes)

@@ -310,7 +310,8 @@ class Attempt:
         run = self._run
         first = self._first_task
         parent = None if record.parent is None else record.parent + first
-        record = record._replace(number=record.number + first, parent=parent)
+        upstream = tuple([number + first for number in record.upstream])
+        record = record._replace(number=record.number + first, parent=parent, upstream=upstream)
         while len(run.task_runs) <= record.number:  # one that has not begun is not told of yet
             image = self._tasks[len(run.task_runs)] = TaskImage.unknown(len(run.task_runs))
             run.task_runs.append(image)

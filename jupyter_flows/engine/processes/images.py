@@ -25,9 +25,24 @@ class TaskImage:
     @classmethod
     def unknown(cls, number: int) -> TaskImage:
         """Return what stands for a task of which only the number is known."""
-        kind, now = StateType.PENDING, time()
-        name = kind.capitalize()
-        return cls(TaskRecord(number, None, "task", None, kind, name, "", now, None, None, 0, ()))
+        kind = StateType.PENDING
+        record = TaskRecord(
+            number=number,
+            parent=None,
+            name="task",
+            flow_run=None,
+            state_type=kind,
+            state_name=kind.capitalize(),
+            state_message="",
+            created=time(),
+            started=None,
+            ended=None,
+            attempt=0,
+            upstream=(),
+            tags=(),
+            transitions=(),
+        )
+        return cls(record)
 
     def update(self, record: TaskRecord) -> None:
         """Show it as it is now."""

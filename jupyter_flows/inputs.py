@@ -1,0 +1,257 @@
+"""What a call is given by other runs: found in its arguments, waited for, put in their place.
+
+Futures and states stand for results; they are looked for in lists, tuples, sets,
+dicts and dataclasses too, however deep. A result itself is known as one by its
+identity (`FlowRun.note_result`), so that a task that is called with what another has
+returned is seen to depend on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from copy import copy
+from types import NoneType
+from typing import Any, NamedTuple
+
+from jupyter_flows.annotations import Annotation, allow_failure, quote
+from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.outcomes import ResultToCome
+from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.task_runs import TaskRun
+from jupyter_flows.errors import UpstreamTaskError
+from jupyter_flows.states import TERMINAL, Cancelled, Failed, State, StateType
+
+ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, NoneType})
+_MOST_TRACED = 1_000  # parts of a collection that are looked up as results
+
+
+class Source(NamedTuple):
+    """Something that a call waits for."""
+
+    life: Life | None  # the run, if it is known
+    known: State | None  # or the state that it was given
+    may_fail: bool  # whether its failure keeps the call from running
+
+    @property
+    def state(self) -> State:
+        """Its state as it is now."""
+        if self.known is not None:
+            return self.known
+        assert self.life is not None
+        return self.life.state
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return "a state" if self.life is None else self.life.name
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a call that it is given to may run."""
+        state = self.state
+        if state.type is StateType.COMPLETED:
+            return True
+        return self.may_fail and (state.type is StateType.FAILED or state.name == NOT_READY)
+
+
+NOT_READY = "NotReady"
+
+
+class Inputs:
+    """The arguments of a call that hold futures, states or marks, and what it is to wait for."""
+
+    __slots__ = ("_args", "_kwargs", "sources")
+
+    def __init__(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], sources: list[Source]
+    ) -> None:
+        self._args = args
+        self._kwargs = kwargs
+        self.sources = sources
+
+    @property
+    def lives(self) -> list[Life]:
+        """The runs to wait for."""
+        return [source.life for source in self.sources if source.life is not None]
+
+    def not_ready(self, name: str) -> State | None:
+        """Return the state to end in if one of the runs waited for does not let the call run.
+
+        Args:
+            name: the name of the run that is not to begin.
+        """
+        bad = [source for source in self.sources if not source.is_usable]
+        if not bad:
+            return None
+        cancelled = [source for source in bad if source.state.type is StateType.CANCELLED]
+        first = (cancelled or bad)[0]
+        state = first.state
+        ended = "ended as" if state.type in TERMINAL else "is"
+        text = f"{name} was not run, as {first.name}, which it waits for, {ended} {state!r}"
+        if cancelled:
+            return Cancelled(text, name=NOT_READY)
+        error = UpstreamTaskError(text)
+        if isinstance(state.data, BaseException):
+            error.__cause__ = state.data
+        return Failed(text, name=NOT_READY, data=error)
+
+    def resolved(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with results in the place of what stood for them."""
+        args = tuple([resolve(value) for value in self._args])
+        return args, {key: resolve(value) for key, value in self._kwargs.items()}
+
+
+def inputs_of(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], wait_for: Any = None
+) -> Inputs | None:
+    """Return what is to be done about a call's arguments, or None if they are as they are."""
+    found: list[Source] = []
+    marked = False
+    for value in (*args, *kwargs.values()):
+        if type(value) not in ATOMS:
+            marked = _look(value, found, False, ()) or marked
+    if wait_for is not None:
+        found += sources_in(wait_for)
+    return Inputs(args, kwargs, found) if found or marked else None
+
+
+def are_plain(values: Collection[Any], run: FlowRun) -> bool:
+    """Whether values hold nothing that `inputs_of` or `upstream` would find: quick to tell."""
+    if not ATOMS.issuperset(map(type, values)):
+        return False
+    results = run.results
+    return not results or results.keys().isdisjoint(map(id, values))
+
+
+def sources_in(value: Any) -> list[Source]:
+    """Return what `wait_for` names: futures, states and runs, one or many."""
+    found: list[Source] = []
+    _look(value, found, False, (), runs=True)
+    return found
+
+
+def _look(
+    value: Any, found: list[Source], may_fail: bool, around: tuple[int, ...], runs: bool = False
+) -> bool:
+    """Add what stands for results to `found`; return whether the value holds any, or a mark."""
+    if isinstance(value, ResultToCome):
+        found.append(Source(value.life, None, may_fail))
+        return True
+    if isinstance(value, State):
+        found.append(Source(None, value, may_fail))
+        return True
+    if runs and isinstance(value, Life):
+        found.append(Source(value, None, may_fail))
+        return True
+    if isinstance(value, Annotation):
+        if not isinstance(value, quote) and type(value.value) not in ATOMS:
+            _look(value.value, found, may_fail or isinstance(value, allow_failure), around, runs)
+        return True
+    parts = _parts(value)
+    if not parts or id(value) in around:
+        return False
+    holds = False
+    for each in parts:
+        if type(each) not in ATOMS:
+            holds = _look(each, found, may_fail, (*around, id(value)), runs) or holds
+    return holds
+
+
+def _parts(value: Any) -> Collection[Any]:
+    """Return what a collection holds that may be more than a plain value."""
+    kind = type(value)
+    if kind in (list, tuple, set, frozenset) or _is_named_tuple(value):
+        parts: Collection[Any] = value
+    elif kind is dict:
+        parts = value.values()
+    elif dataclasses.is_dataclass(kind) and not isinstance(value, Life):
+        return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    else:
+        return ()
+    return () if ATOMS.issuperset(map(type, parts)) else parts
+
+
+def _is_named_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def resolve(value: Any) -> Any:
+    """Put results in the place of futures and states that have ended, and take marks off.
+
+    What holds none is returned as it is.
+    """
+    return value if type(value) in ATOMS else _resolve(value, ())
+
+
+def _resolve(value: Any, around: tuple[int, ...]) -> Any:
+    if isinstance(value, ResultToCome):
+        return value.life.state.result(raise_on_failure=False)
+    if isinstance(value, State):
+        return value.result(raise_on_failure=False)
+    if isinstance(value, Annotation):
+        return value.value if isinstance(value, quote) else _resolve(value.value, around)
+    parts = _parts(value)
+    if not parts or id(value) in around:
+        return value
+    around = (*around, id(value))
+    new = [_resolve(each, around) for each in parts]
+    if all(one is other for one, other in zip(new, parts, strict=True)):
+        return value
+    if isinstance(value, dict):
+        return dict(zip(value, new, strict=True))
+    if _is_named_tuple(value):
+        return type(value)._make(new)
+    if isinstance(value, list | tuple | set | frozenset):
+        return type(value)(new)
+    changed = copy(value)
+    for field, each in zip(dataclasses.fields(value), new, strict=True):
+        object.__setattr__(changed, field.name, each)
+    return changed
+
+
+# -- whose results they are -------------------------------------------------------------
+
+
+def upstream(
+    run: FlowRun, values: Iterable[Any], sources: Iterable[Source] = ()
+) -> tuple[int, ...]:
+    """Return the numbers of the task runs of `run` that a call depends on, in order."""
+    numbers = set()
+    for source in sources:
+        if source.life is not None:
+            number = _number(source.life, run)
+        else:
+            number = run.results.get(id(source.known))
+        if number is not None:
+            numbers.add(number)
+    if run.results:
+        for value in values:
+            _trace(value, run.results, numbers, ())
+    return tuple(sorted(numbers))
+
+
+def _trace(
+    value: Any, results: Mapping[int, int], numbers: set[int], around: tuple[int, ...]
+) -> None:
+    number = results.get(id(value))
+    if number is not None:
+        numbers.add(number)
+        return
+    if type(value) in ATOMS:
+        return
+    if isinstance(value, Annotation):
+        if not isinstance(value, quote):
+            _trace(value.value, results, numbers, around)
+        return
+    if type(value) in (list, tuple, set, frozenset, dict) and len(value) <= _MOST_TRACED:
+        if id(value) in around:
+            return
+        for each in value.values() if type(value) is dict else value:
+            _trace(each, results, numbers, (*around, id(value)))
+
+
+def _number(life: Life, run: FlowRun) -> int | None:
+    if isinstance(life, TaskRun):
+        return life.number if life.flow_run is run else None
+    return life.number_in(run) if isinstance(life, FlowRun) else None
