@@ -18,7 +18,7 @@ from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import MappingLengthMismatch, MappingMissingIterable, NotInARun
 from jupyter_flows.futures import Future, FutureList, submit
-from jupyter_flows.inputs import Inputs, inputs_of, resolve, upstream
+from jupyter_flows.inputs import Inputs, are_plain, inputs_of, resolve, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
 from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
