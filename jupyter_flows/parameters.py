@@ -34,7 +34,8 @@ class Parameters:
         self._function = function
         self._validate = validate
         self._model: Any = None
-        self._shapes: set[tuple[int | str, ...]] = set()  # calls known to be taken
+        self.shapes: set[tuple[int | str, ...]] = set()
+        """Calls known to be taken: how many arguments by position, and the others' names."""
         self._shapes_bound: set[tuple[int | str, ...]] = set()  # likewise, as a method
 
     @cached_property
@@ -46,21 +47,19 @@ class Parameters:
         bound = copy(self)
         bound._function, bound._model = method, None
         vars(bound).pop("_signature", None)
-        bound._shapes = self._shapes_bound
+        bound.shapes = self._shapes_bound
         return bound
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Raise unless the function takes these arguments; quick for a call like an earlier one.
+        """Raise unless the function takes these arguments, and remember the shape of the call.
 
         Raises:
             ParameterError: it does not.
         """
         __tracebackhide__ = True
-        shape: tuple[int | str, ...] = (len(args), *kwargs)
-        if shape not in self._shapes:
-            self.bind(args, kwargs)
-            if len(self._shapes) < _MOST_SHAPES:
-                self._shapes.add(shape)
+        self.bind(args, kwargs)
+        if len(self.shapes) < _MOST_SHAPES:
+            self.shapes.add((len(args), *kwargs))
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """Bind a call's arguments, defaults filled in, each converted to its annotation.

@@ -232,17 +232,18 @@ class Task(Generic[P, R]):
         self, caller: Life, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any
     ) -> tuple[TaskRun, Plan]:
         """Make a task run that is known but not begun, and what it is to run."""
-        self._parameters.check(args, kwargs)
+        if (len(args), *kwargs) not in self._parameters.shapes:
+            self._parameters.check(args, kwargs)
         fn: Callable[..., Any] = self.fn
         flow_run = caller.flow_run
         inputs: Inputs | None = None
         depends: tuple[int, ...] = ()
-        if args or kwargs:
+        if args or kwargs or wait_for is not None:
             fn = partial(fn, *args, **kwargs)
-        values = (*args, *kwargs.values(), wait_for) if kwargs or wait_for is not None else args
-        if not are_plain(values, flow_run):
-            inputs = inputs_of(args, kwargs, wait_for)
-            depends = upstream(flow_run, values, inputs.sources if inputs is not None else ())
+            values = (*args, *kwargs.values(), wait_for)
+            if not are_plain(values, flow_run):
+                inputs = inputs_of(args, kwargs, wait_for)
+                depends = upstream(flow_run, values, inputs.sources if inputs else ())
         tags = current_tags.get()
         task_run = TaskRun(
             self.name,

@@ -24,6 +24,7 @@ from jupyter_flows.engine.texts import plain_text
 from jupyter_flows.errors import CancelledRun, RunCancellation
 from jupyter_flows.states import Cancelled, Completed, Crashed, Failed, State, StateType
 
+_PLAIN = frozenset({type(None), bool, int, float, str, dict})  # most of what is returned
 _CANCELS = (asyncio.CancelledError, RunCancellation, CancelledRun)
 
 
@@ -53,6 +54,8 @@ def lives_in(value: Any) -> list[Life]:
 
 def _parts(value: Any) -> list[State | Life]:
     """Return the states and runs that a value is, or consists of; none if of anything else."""
+    if type(value) in _PLAIN:
+        return []
     if isinstance(value, State | Life):
         return [value]
     if isinstance(value, ResultToCome):
