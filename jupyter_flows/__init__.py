@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jupyter_flows import runs
+from jupyter_flows import runs, runtime
 from jupyter_flows.annotations import allow_failure, unmapped
 from jupyter_flows.commands import run_process
 from jupyter_flows.context import (
@@ -34,12 +34,14 @@ from jupyter_flows.errors import (
     UnknownRun,
     UpstreamTaskError,
 )
+from jupyter_flows.flow_runs import apause_flow_run, aresume_flow_run
 from jupyter_flows.flows import Flow, flow
 from jupyter_flows.futures import Future, as_completed, wait
 from jupyter_flows.states import State, StateType
 from jupyter_flows.tagging import tags
 from jupyter_flows.tasks import Task, task
 from jupyter_flows.timeouts import timeout, timeout_async
+from jupyter_flows.worker_threads import run_sync_in_worker_thread
 
 __version__ = "0.1.0"
 
@@ -91,6 +93,8 @@ __all__ = [
     "UnknownRun",
     "UpstreamTaskError",
     "allow_failure",
+    "apause_flow_run",
+    "aresume_flow_run",
     "as_completed",
     "checkpoint",
     "current_run",
@@ -101,7 +105,9 @@ __all__ = [
     "progress",
     "resume_flow_run",
     "run_process",
+    "run_sync_in_worker_thread",
     "runs",
+    "runtime",
     "shield",
     "tags",
     "task",

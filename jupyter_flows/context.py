@@ -247,3 +247,23 @@ def resume_flow_run(flow_run_id: str, run_input: str | None = None) -> None:
         NotPaused: the run is not paused.
     """
     registry.get(str(flow_run_id)).resume(run_input)
+
+
+class FlowRunContext:
+    """Prefect's way to ask for the flow run whose code is being run."""
+
+    @staticmethod
+    def get() -> RunContext | None:
+        """Return it, or None outside of runs."""
+        owner = current.get()
+        return None if owner is None else RunContext(owner)
+
+
+class TaskRunContext:
+    """Prefect's way to ask for the task run whose code is being run."""
+
+    @staticmethod
+    def get() -> RunContext | None:
+        """Return it, or None outside of task runs."""
+        owner = current.get()
+        return RunContext(owner) if owner and isinstance(owner.listed, TaskRun) else None

@@ -76,7 +76,7 @@ class NotActive(FlowsError):
     """The run has ended, so there is nothing left to control."""
 
 
-class NotInARun(FlowsError):
+class NotInARun(FlowsError, RuntimeError):
     """This call makes sense only inside a running flow or task."""
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 
 from jupyter_flows.engine import capture, checkpoints, ending, registry
 from jupyter_flows.engine.console import echo_for
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.current import current, current_tags
 from jupyter_flows.engine.executors import (
     AwaitedExecutor,
     Executor,
     InlineExecutor,
     for_background,
 )
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import Options, TaskRunner
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
@@ -27,7 +27,7 @@ from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
 from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
 from jupyter_flows.states import Crashed, Failed, State
-from jupyter_flows.tagging import checked_tags, current_tags
+from jupyter_flows.tagging import checked_tags
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.processes.pickling import Portable
@@ -53,6 +53,7 @@ class Flow(Generic[P, R]):
         retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
+        task_runner: TaskRunner | None = None,
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
         kill_grace_seconds: float = 30.0,
@@ -78,6 +79,7 @@ class Flow(Generic[P, R]):
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
             timeout_seconds=timeout_seconds,
+            task_runner=task_runner,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
         )
@@ -365,6 +367,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         log_prints: whether prints become log lines. By default those of background
             runs do, those of foreground calls go where prints go, and a subflow does
             as the run that calls it, as in Prefect.
+        task_runner: bounds how many of the tasks that it submits run at once, such as
+            ``ThreadPoolTaskRunner(max_workers=4)``. By default all do.
         validate_parameters: whether parameters are converted to their annotations.
         cancel_grace_seconds: how long a cancel waits for a checkpoint or an await,
             until the code is interrupted at a safe line. Default 1.

@@ -11,11 +11,12 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from jupyter_flows.engine.checkpoints import wait_as_worker, wait_until
-from jupyter_flows.engine.life import ended
+from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.outcomes import ResultToCome
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runner import Plan, end, run_on_own_loop, run_sync
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.sections import Section
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.threads import TaskThreads
 from jupyter_flows.states import Crashed, State, StateType
@@ -119,11 +120,14 @@ class SubmittedTasks:
 
     def __init__(self, run: FlowRun) -> None:
         self._run = run
-        self._threads = TaskThreads(f"flow {run.name}")
-        self._task_runs: list[TaskRun] = []  # of this attempt
+        runner = run.options.task_runner
+        self._threads = TaskThreads(
+            f"flow {run.name}", None if runner is None else runner.max_workers
+        )
+        self._task_runs: list[TaskRun | Section] = []  # of this attempt
 
-    def submit(self, task_run: TaskRun, plan: Plan, *, is_async: bool) -> None:
-        """Run a task on a thread of its own."""
+    def submit(self, task_run: TaskRun | Section, plan: Plan, *, is_async: bool) -> None:
+        """Run a task, or a part of the run's code, on a thread of its own."""
         work = run_on_own_loop if is_async else run_sync
         self._task_runs.append(task_run)
         task_run.parent.adopt(task_run)
@@ -134,7 +138,7 @@ class SubmittedTasks:
             raise
 
     def _run_task(
-        self, work: Callable[[TaskRun, Plan], None], task_run: TaskRun, plan: Plan
+        self, work: Callable[[Life, Plan], None], task_run: TaskRun | Section, plan: Plan
     ) -> None:
         for run in self._run.chain:
             run.start_worker()
@@ -162,7 +166,7 @@ class SubmittedTasks:
                 await ended(task_run)
         return self._joined()
 
-    def _left(self) -> list[TaskRun]:
+    def _left(self) -> list[TaskRun | Section]:
         """Return those that have not ended; what they submit is added before they have."""
         return [task_run for task_run in list(self._task_runs) if not task_run.state_is_final()]
 
@@ -176,13 +180,17 @@ def _pass() -> None:
     """Wait on, whatever is asked: it is the tasks that are asked too."""
 
 
-def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:
-    """Run a task on a thread of its flow run's own."""
-    run = task_run.flow_run
+def tasks_submitted_by(run: FlowRun) -> SubmittedTasks:
+    """Return the tasks that a run has submitted, to add one."""
     if run.submitted is None:
         run.submitted = SubmittedTasks(run)
     assert isinstance(run.submitted, SubmittedTasks)
-    run.submitted.submit(task_run, plan, is_async=is_async)
+    return run.submitted
+
+
+def submit(task_run: TaskRun, plan: Plan, *, is_async: bool) -> Future[Any]:
+    """Run a task on a thread of its flow run's own."""
+    tasks_submitted_by(task_run.flow_run).submit(task_run, plan, is_async=is_async)
     return Future(task_run)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
-current_tags: ContextVar[frozenset[str]] = ContextVar("jupyter_flows.tags", default=frozenset())
+from jupyter_flows.engine.current import current_tags
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.annotations import Annotation, unmapped
 from jupyter_flows.engine import checkpoints
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.current import current, current_tags
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
 from jupyter_flows.engine.options import Options
@@ -23,7 +23,7 @@ from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
 from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
 from jupyter_flows.states import State, StateType
-from jupyter_flows.tagging import checked_tags, current_tags
+from jupyter_flows.tagging import checked_tags
 
 P = ParamSpec("P")
 R = TypeVar("R")

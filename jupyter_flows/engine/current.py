@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 current: ContextVar[Life | None] = ContextVar("jupyter_flows.current", default=None)
 
 
+current_tags: ContextVar[frozenset[str]] = ContextVar("jupyter_flows.tags", default=frozenset())
+"""What is added to the tags of every run that is started here."""
+
+
 def _leave() -> None:
     """Say that a process that a run's code has forked is in no run."""
     current.set(None)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
+
+
+class TaskRunner(Protocol):
+    """Bounds how many of the tasks that a run submits are at work at once."""
+
+    max_workers: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +22,7 @@ class Options:
     retries: int = 0
     retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0
     log_prints: bool = True
+    task_runner: TaskRunner | None = None  # how many submitted tasks run at once
     cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
     kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
 
@@ -29,6 +36,11 @@ class Options:
             grace = getattr(self, name)
             if not is_number(grace) or grace < 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {grace!r}.")
+        runner: Any = self.task_runner
+        if runner is not None and not hasattr(runner, "max_workers"):
+            raise TypeError(
+                f"task_runner must be a ThreadPoolTaskRunner, made with (...), not {runner!r}."
+            )
         delays = self.retry_delay_seconds
         if not callable(delays):
             for delay in [delays] if isinstance(delays, int | float) else delays:

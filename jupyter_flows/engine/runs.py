@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, MutableMapping
 from logging import WARNING
 from threading import Lock
 from time import monotonic
@@ -172,6 +172,10 @@ class FlowRun(Life):
         ):
             return
         self.results[id(result)] = number
+
+    def dict(self) -> dict[str, Any]:
+        """Return it as plain dicts, lists, texts and numbers."""
+        return self.record().as_json()
 
     def number_in(self, run: FlowRun) -> int | None:
         """Return its place among the tasks of `run`, if it is a subflow that one called."""
@@ -484,7 +488,9 @@ class FlowRun(Life):
         if self.book.hold:
             self.settle_pause()
 
-    def _count(self, threads: dict[int, int], change: int, unless_held: bool = False) -> bool:
+    def _count(
+        self, threads: MutableMapping[int, int], change: int, unless_held: bool = False
+    ) -> bool:
         ident = get_ident()
         with self._lock:
             if unless_held and self.held:

@@ -8,6 +8,8 @@ second, so what each holds is kept small.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine.life import Life, as_transition
@@ -103,6 +105,25 @@ class TaskRun(Life):
     def id(self) -> str:
         """Its id: the flow run's and its own number."""
         return f"{self.flow_run.id}/{self.number}"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it is called with, by name, until it has ended; none after that."""
+        call = self.call
+        if call is None:
+            return {}
+        if not isinstance(call, partial):
+            call = partial(call)
+        try:
+            bound = signature(call.func).bind(*call.args, **call.keywords)
+        except (TypeError, ValueError):  # written in C, and does not tell
+            return {}
+        bound.apply_defaults()
+        return bound.arguments
+
+    def dict(self) -> dict[str, Any]:
+        """Return it as plain dicts, lists, texts and numbers."""
+        return {"id": self.id, "flow_run_id": self.flow_run.id, **self.record().as_json()}
 
     @property
     def caller(self) -> Life | None:

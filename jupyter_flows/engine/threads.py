@@ -5,14 +5,15 @@ Guarantees of `TaskThreads`:
 - A thread runs the tasks of one run only, one after another, and is reused within
   that run; what is asked of a task never reaches another on the same thread.
 - A job never waits behind another: when no thread is idle one more is started, up
-  to `MOST` at work at once.
+  to `MOST` at work at once. Where fewer are asked for, a job that another submits is
+  not counted, since that one may wait for it.
 - `submit` may be called from any thread; jobs must not raise.
 """
 
 from __future__ import annotations
 
 import threading
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -48,10 +49,12 @@ Job = tuple[Context, Callable[[], None]]
 class TaskThreads:
     """The threads that run what a run submits."""
 
-    __slots__ = ("_backlog", "_busy", "_closed", "_idle", "_lock", "_name")
+    __slots__ = ("_backlog", "_busy", "_closed", "_idle", "_lock", "_most", "_name", "_own")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, most: int | None = None) -> None:
         self._name = name
+        self._most = most  # jobs at work at once
+        self._own: set[int] = set()  # the threads
         self._lock = allocate_lock()
         self._backlog: deque[Job] = deque()
         self._idle: list[_Worker] = []
@@ -61,7 +64,7 @@ class TaskThreads:
     def submit(self, context: Context, job: Callable[[], None]) -> None:
         """Run `job` in `context` on a thread that no other job is using."""
         with self._lock:
-            if not self._idle and self._busy >= MOST:
+            if self._is_full():
                 self._backlog.append((context, job))
                 return
             self._busy += 1
@@ -74,6 +77,11 @@ class TaskThreads:
             worker.job = (context, job)
             worker.waiter.wake()
 
+    def _is_full(self) -> bool:
+        if self._most is not None and self._busy >= self._most:
+            return get_ident() not in self._own
+        return not self._idle and self._busy >= MOST
+
     def close(self) -> None:
         """Let the threads end once they have nothing to do."""
         with self._lock:
@@ -83,13 +91,15 @@ class TaskThreads:
             worker.waiter.wake()
 
     def _work(self, worker: _Worker) -> None:
+        self._own.add(get_ident())
         while worker.job is not None:
             context, job = worker.job
             worker.job = None
             context.run(job)
             del context, job
             with self._lock:
-                if self._backlog:
+                crowded = self._most is not None and self._busy > self._most
+                if self._backlog and not crowded:
                     worker.job = self._backlog.popleft()
                     continue
                 self._busy -= 1

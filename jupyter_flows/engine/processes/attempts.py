@@ -33,6 +33,7 @@ from typing import Any
 import cloudpickle
 
 from jupyter_flows.engine import asking, ports
+from jupyter_flows.engine.current import current_tags
 from jupyter_flows.engine.life import INTERRUPT
 from jupyter_flows.engine.logs import LineWriter
 from jupyter_flows.engine.processes import link, tree
@@ -139,6 +140,8 @@ class Attempt:
             name=run.name,
             flow_name=run.flow_name,
             tags=run.tags,
+            current_tags=current_tags.get(),
+            task_runner=run.options.task_runner,
             attempt=run.attempt,
             log_prints=run.captures,
             grace=run.options.cancel_grace_seconds,

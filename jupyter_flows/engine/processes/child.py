@@ -36,12 +36,13 @@ from typing import Any, NoReturn, TextIO
 import cloudpickle
 
 from jupyter_flows.engine import asking, capture, ports, registry
+from jupyter_flows.engine.current import current_tags
 from jupyter_flows.engine.executors.contract import Executor
 from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
 from jupyter_flows.engine.ladder import SETTLES
 from jupyter_flows.engine.life import INTERRUPT, Life
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import Options, TaskRunner
 from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
@@ -73,6 +74,8 @@ class Order:
     name: str
     flow_name: str
     tags: frozenset[str]
+    current_tags: frozenset[str]  # of all that it starts
+    task_runner: TaskRunner | None
     attempt: int
     log_prints: bool
     grace: float
@@ -202,6 +205,7 @@ class _Child:
         sys.path[:] = order.path
         for name, level in order.levels.items():
             logging.getLogger(name or None).setLevel(level)
+        current_tags.set(order.current_tags)
         sys.stdout, sys.stderr = _stream(1), _stream(2)
         capture.install()
         faulthandler.enable(sys.stderr, all_threads=False)
@@ -279,7 +283,11 @@ class ChildRun(FlowRun):
         super().__init__(
             flow_name=order.flow_name,
             executor=executor,
-            options=Options(log_prints=order.log_prints, cancel_grace_seconds=order.grace),
+            options=Options(
+                log_prints=order.log_prints,
+                task_runner=order.task_runner,
+                cancel_grace_seconds=order.grace,
+            ),
             name=order.name,
             tags=order.tags,
             run_id=order.run_id,

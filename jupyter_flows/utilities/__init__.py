@@ -1,0 +1,1 @@
+"""Names that Prefect's users import from ``prefect.utilities``."""
