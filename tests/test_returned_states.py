@@ -33,7 +33,7 @@ def blocks():
 
 
 def test_tasks_return_their_states():
-    """`return_state=True` gives a task's final state, called, submitted or mapped; nothing is raised."""
+    """`return_state=True` gives a task's final state, called, submitted or mapped."""
 
     @flow
     def calls():
