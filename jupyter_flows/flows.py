@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import capture, checkpoints, ending, registry
@@ -17,6 +17,12 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
+from jupyter_flows.engine.generators import (
+    collected,
+    collected_async,
+    run_generator,
+    run_generator_async,
+)
 from jupyter_flows.engine.options import Options, TaskRunner
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
@@ -25,7 +31,14 @@ from jupyter_flows.errors import RunNameError
 from jupyter_flows.inputs import Inputs, inputs_of, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
-from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
+from jupyter_flows.parameters import (
+    Parameters,
+    is_async,
+    is_generator,
+    refuse_reserved,
+    refuse_state_of_generator,
+    taken_out,
+)
 from jupyter_flows.states import Crashed, Failed, State
 from jupyter_flows.tagging import checked_tags
 
@@ -61,8 +74,6 @@ class Flow(Generic[P, R]):
         fn, self._method_kind = function_of(fn)
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
-        if is_generator(fn):
-            raise TypeError(f"@flow does not take generators such as {fn!r}: return a list.")
         refuse_reserved(fn, "flow")
         check_run_name(flow_run_name, "flow_run_name", fn)
         update_wrapper(cast(Any, self), fn)
@@ -73,7 +84,8 @@ class Flow(Generic[P, R]):
         self.flow_run_name = flow_run_name
         self.on = on
         self.tags = checked_tags(tags or ())
-        self.isasync = inspect.iscoroutinefunction(fn)
+        self.isasync = is_async(fn)
+        self.isgenerator = is_generator(fn)
         self.log_prints = log_prints
         self.options = Options(
             retries=retries,
@@ -119,6 +131,8 @@ class Flow(Generic[P, R]):
         __tracebackhide__ = True
         return_state, wait_for = taken_out(kwargs)
         call = self._bind(args, kwargs, wait_for)
+        if self.isgenerator:
+            return cast(R, self._generate(call, return_state))
         if self.isasync:
             return cast(R, self._call_async(call, return_state))
         checkpoints.pass_by()
@@ -126,6 +140,16 @@ class Flow(Generic[P, R]):
         run = self.make_run(executor, call, foreground=True)
         executor.launch(run, self._plan(run, call))
         return cast(R, _outcome(run, return_state))
+
+    def _generate(self, call: _Call, return_state: bool) -> Any:
+        refuse_state_of_generator(return_state, "Flow", self.name)
+
+        def make() -> tuple[FlowRun, Plan]:
+            executor = AwaitedExecutor() if self.isasync else InlineExecutor()
+            run = self.make_run(executor, call, foreground=True)
+            return run, self._plan(run, call)
+
+        return run_generator_async(make) if self.isasync else run_generator(make)
 
     async def _call_async(self, call: _Call, return_state: bool) -> Any:
         __tracebackhide__ = True
@@ -138,7 +162,8 @@ class Flow(Generic[P, R]):
         """Run it in the background, on the worker that `on` names; returns at once.
 
         It begins when the futures among its arguments, and those of `wait_for`, have
-        completed; until then it is PENDING.
+        completed; until then it is PENDING. The result of a generator flow is the list
+        of its values.
 
         Raises:
             ParameterError: it does not take these parameters; nothing was started.
@@ -217,8 +242,11 @@ class Flow(Generic[P, R]):
         """
         if not run.executor.in_callers_thread:
             ending.prepare()
+        collects: Callable[..., Any] | None = None
+        if self.isgenerator:
+            collects = collected_async if self.isasync else collected
         try:
-            run.executor.launch(run, self._plan(run, call, on_completed, portable))
+            run.executor.launch(run, self._plan(run, call, on_completed, portable, collects))
         except BaseException as error:
             end(run, Crashed(f"Its worker could not be started: {error}", data=error))
             raise
@@ -259,6 +287,7 @@ class Flow(Generic[P, R]):
         call: _Call | None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
+        collects: Callable[..., Any] | None = None,
     ) -> Plan:
         fn: Any = self.fn
 
@@ -266,8 +295,10 @@ class Flow(Generic[P, R]):
             __tracebackhide__ = True
             arguments = None if call is None else call.arguments
             if arguments is None or not arguments.arguments:
-                return fn()
+                return fn() if collects is None else collects(fn)
             run.describe_parameters()
+            if collects is not None:
+                return collects(partial(fn, *arguments.args, **arguments.kwargs))
             return fn(*arguments.args, **arguments.kwargs)
 
         def portable_call() -> Portable:
@@ -276,7 +307,11 @@ class Flow(Generic[P, R]):
             run.describe_parameters()
             arguments = None if call is None else call.arguments
             args, kwargs = ((), {}) if arguments is None else (arguments.args, arguments.kwargs)
-            return Call(fn, args, kwargs, is_async=self.isasync, names=run.parameters)
+            if collects is not None:
+                fn_there, args, kwargs = collects, (partial(fn, *args, **kwargs),), {}
+            else:
+                fn_there = fn
+            return Call(fn_there, args, kwargs, is_async=self.isasync, names=run.parameters)
 
         return Plan(
             body,

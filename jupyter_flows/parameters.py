@@ -158,6 +158,20 @@ def taken_out(kwargs: dict[str, Any]) -> tuple[bool, Any]:
     return bool(kwargs.pop("return_state", False)), kwargs.pop("wait_for", None)
 
 
+def refuse_state_of_generator(return_state: bool, kind: str, name: str) -> None:
+    """Raise if the state of a generator's run is asked for, which is to come."""
+    if return_state:
+        raise ValueError(
+            f"{kind} {name!r} is a generator, which is called for its values: return_state is "
+            "for other calls."
+        )
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether what a call of the function gives is to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether a call of the function would run nothing yet."""
+    """Whether a call of the function gives values one by one."""
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

@@ -10,6 +10,12 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from jupyter_flows.annotations import Annotation, unmapped
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current, current_tags
+from jupyter_flows.engine.generators import (
+    collected,
+    collected_async,
+    run_generator,
+    run_generator_async,
+)
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
 from jupyter_flows.engine.options import Options
@@ -21,7 +27,14 @@ from jupyter_flows.futures import Future, FutureList, submit
 from jupyter_flows.inputs import Inputs, are_plain, inputs_of, resolve, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
-from jupyter_flows.parameters import Parameters, is_generator, refuse_reserved, taken_out
+from jupyter_flows.parameters import (
+    Parameters,
+    is_async,
+    is_generator,
+    refuse_reserved,
+    refuse_state_of_generator,
+    taken_out,
+)
 from jupyter_flows.states import State, StateType
 from jupyter_flows.tagging import checked_tags
 
@@ -49,8 +62,6 @@ class Task(Generic[P, R]):
         fn, self._method_kind = function_of(fn)
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
-        if is_generator(fn):
-            raise TypeError(f"@task does not take generators such as {fn!r}: return a list.")
         refuse_reserved(fn, "task")
         check_run_name(task_run_name, "task_run_name", fn)
         update_wrapper(cast(Any, self), fn)
@@ -60,7 +71,8 @@ class Task(Generic[P, R]):
         self.version = version
         self.task_run_name = task_run_name
         self.tags = checked_tags(tags or ())
-        self.isasync = inspect.iscoroutinefunction(fn)
+        self.isasync = is_async(fn)
+        self.isgenerator = is_generator(fn)
         self.log_prints = log_prints
         self.options = Options(
             retries=retries,
@@ -74,6 +86,9 @@ class Task(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task here and now; in a run, as a task run of it.
+
+        A generator task gives a generator: the task run begins when the first value is
+        asked for, and ends when there are no more or the generator is closed.
 
         Every call takes, beside the function's parameters:
 
@@ -91,6 +106,8 @@ class Task(Generic[P, R]):
         if caller is None:
             return cast(R, self._call_alone(args, kwargs))
         return_state, wait_for = taken_out(kwargs) if kwargs else (False, None)
+        if self.isgenerator:
+            return cast(R, self._generate(caller, args, kwargs, return_state, wait_for))
         if self.isasync:
             return cast(R, self._call_async(caller, args, kwargs, return_state, wait_for))
         if caller.pending:
@@ -111,6 +128,24 @@ class Task(Generic[P, R]):
         task_run, plan = self._make_run(caller, args, kwargs, wait_for)
         await run_async(task_run, plan.with_body(hold_between_awaits(plan.body, caller.flow_run)))
         return _outcome(task_run, return_state)
+
+    def _generate(
+        self,
+        caller: Life,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        return_state: bool,
+        wait_for: Any,
+    ) -> Any:
+        refuse_state_of_generator(return_state, "Task", self.name)
+        self._parameters.check(args, kwargs)
+
+        def make() -> tuple[TaskRun, Plan]:
+            if caller.decided:
+                raise NotInARun(f"Task {self.name!r} gives values only while its caller runs.")
+            return self._make_run(caller, args, kwargs, wait_for)
+
+        return run_generator_async(make) if self.isasync else run_generator(make)
 
     def _call_alone(self, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -134,6 +169,7 @@ class Task(Generic[P, R]):
 
         It begins when the futures among its arguments, and those of `wait_for`, have
         completed. With ``return_state=True`` it is waited for, and its state returned.
+        The result of a generator task is the list of its values.
 
         Raises:
             NotInARun: there is no run whose task it could be.
@@ -197,7 +233,11 @@ class Task(Generic[P, R]):
     def _submit(
         self, caller: Life, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any
     ) -> Future[R]:
-        return submit(*self._make_run(caller, args, kwargs, wait_for), is_async=self.isasync)
+        collects: Callable[..., Any] | None = None
+        if self.isgenerator:
+            collects = collected_async if self.isasync else collected
+        task_run, plan = self._make_run(caller, args, kwargs, wait_for, collects)
+        return submit(task_run, plan, is_async=self.isasync)
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """Return the same task with other options, named as in `@task`."""
@@ -229,9 +269,22 @@ class Task(Generic[P, R]):
         return bound(self, self.fn, self._method_kind, instance, owner)
 
     def _make_run(
-        self, caller: Life, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any
+        self,
+        caller: Life,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wait_for: Any,
+        collects: Callable[[Callable[..., Any]], Any] | None = None,
     ) -> tuple[TaskRun, Plan]:
-        """Make a task run that is known but not begun, and what it is to run."""
+        """Make a task run that is known but not begun, and what it is to run.
+
+        Args:
+            caller: whose code calls the task.
+            args: its arguments.
+            kwargs: its arguments by name.
+            wait_for: what is to have completed before.
+            collects: calls a generator function whose values nobody takes one by one.
+        """
         if (len(args), *kwargs) not in self._parameters.shapes:
             self._parameters.check(args, kwargs)
         fn: Callable[..., Any] = self.fn
@@ -259,10 +312,14 @@ class Task(Generic[P, R]):
         )
         if inputs is not None or self.task_run_name is not None:
             self._prepare(task_run, plan, inputs)
+        if collects is not None:
+            plan.body = lambda: collects(cast(Any, task_run.call))
         return task_run, plan
 
     def _prepare(self, task_run: TaskRun, plan: Plan, inputs: Inputs | None) -> None:
         """See to it that its inputs are there, and its name, before it begins."""
+
+        fn = plan.body
 
         def prepare() -> State | None:
             if inputs is not None:
@@ -270,7 +327,9 @@ class Task(Generic[P, R]):
                 if state is not None:
                     return state
                 args, kwargs = inputs.resolved()
-                plan.body = task_run.call = partial(self.fn, *args, **kwargs)
+                task_run.call = partial(self.fn, *args, **kwargs)
+                if plan.body is fn:
+                    plan.body = task_run.call
             if self.task_run_name is not None:
                 parameters = self._parameters.of(task_run.call)
                 task_run.name = make_run_name(self.task_run_name, "task_run_name", parameters)

@@ -244,7 +244,8 @@ def test_a_task_that_waits_for_its_inputs_can_be_cancelled(kind, until):
     assert not began
 
 
-def test_a_flow_started_with_a_future_begins_when_that_has_come():
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_a_flow_started_with_a_future_begins_when_that_has_come(on):
     """`start` of a flow that is given a future returns at once; the run is PENDING until then."""
 
     @task
@@ -252,7 +253,7 @@ def test_a_flow_started_with_a_future_begins_when_that_has_come():
         go.wait(20)
         return 3
 
-    @flow(flow_run_name="part {n}")
+    @flow(flow_run_name="part {n}", on=on)
     def inner(n: int):
         return n + 1
 

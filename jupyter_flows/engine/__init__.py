@@ -38,6 +38,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     prerequisites  what a run waits for before it begins
     ending         what becomes of runs when the process ends
     runner         attempts, from the first to the last
+    generators     the same where the body is a generator
     processes/     children of a supervisor that leaves none behind
     executors/     where a run runs: one file a kind, one contract
     processes/     runs in processes of their own, and the supervisor that ends them

@@ -276,6 +276,11 @@ class Life:
             self._unpause()
             return self.cancelled_state() if self.delivered else state
 
+    def enter(self) -> None:
+        """Say, on the thread that goes on with its code, that this is back in it."""
+        with self._lock:
+            self.thread = get_ident()
+
     def leave(self) -> None:
         """Say, on the thread that ran its code, that this has left it, given up or not."""
         with self._lock:

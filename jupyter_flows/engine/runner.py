@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
@@ -77,7 +79,7 @@ class Plan:
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
     __tracebackhide__ = True
-    if plan.prerequisites is not None and not _is_ready(life, plan.prerequisites):
+    if plan.prerequisites is not None and not is_ready(life, plan.prerequisites):
         return
     if not life.begin():
         end(life, life.cancelled_state())
@@ -99,11 +101,7 @@ def run_sync(life: Life, plan: Plan) -> None:
             finally:
                 if timeout is not None:
                     timeout.end()
-            tasks = _leave_body(life, state)
-            if tasks is not None and tasks.join():
-                life.note_delivery()
-            while _has_helpers(life):
-                wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
+            leave_body(life, state)
             delay = settle(life, state, plan)
             if delay is None:
                 return
@@ -121,7 +119,7 @@ def run_sync(life: Life, plan: Plan) -> None:
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
     __tracebackhide__ = True
-    if plan.prerequisites is not None and not await _is_ready_async(life, plan.prerequisites):
+    if plan.prerequisites is not None and not await is_ready_async(life, plan.prerequisites):
         return
     if not life.begin():
         end(life, life.cancelled_state())
@@ -148,11 +146,7 @@ async def run_async(life: Life, plan: Plan) -> None:
                 if timeout is not None:
                     timeout.end()
             root.settle()
-            tasks = _leave_body(life, state)
-            if tasks is not None and await tasks.join_async():
-                life.note_delivery()
-            while _has_helpers(life):
-                await root.sleep(_LOOK_AGAIN)
+            await leave_body_async(life, state)
             delay = settle(life, state, plan)
             if delay is None:
                 return
@@ -177,7 +171,7 @@ def run_on_own_loop(life: Life, plan: Plan) -> None:
         pass  # raised in a task beside the body; closing the loop has ended the body too
 
 
-def _is_ready(life: Life, prerequisites: Prerequisites) -> bool:
+def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
     """Wait for what a run needs; return False if it is not to begin, having ended."""
     try:
         state = prerequisites.wait(life)
@@ -188,8 +182,8 @@ def _is_ready(life: Life, prerequisites: Prerequisites) -> bool:
     return state is None
 
 
-async def _is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
-    """Do what `_is_ready` does. A cancel of the caller, which comes here too, is passed on."""
+async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
+    """Do what `is_ready` does. A cancel of the caller, which comes here too, is passed on."""
     try:
         state = await prerequisites.wait_async(life)
     except (asyncio.CancelledError, GeneratorExit) as error:
@@ -202,7 +196,66 @@ async def _is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
     return state is None
 
 
-def _leave_body(life: Life, state: State) -> Submitted | None:
+def leave_body(life: Life, state: State) -> None:
+    """Wait for what a life has left behind as it left its body, on its thread."""
+    if life.active:
+        for generator in _left_open(life):
+            with suppress(ValueError, RuntimeError):  # it is in use, or does not stop
+                generator.close()
+    tasks = _submitted_by(life, state)
+    if tasks is not None and tasks.join():
+        life.note_delivery()
+    while _has_helpers(life):
+        wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
+
+
+async def leave_body_async(life: Life, state: State) -> None:
+    """Do what `leave_body` does, without blocking the event loop."""
+    if life.active:
+        await close_generators(life)
+    tasks = _submitted_by(life, state)
+    if tasks is not None and await tasks.join_async():
+        life.note_delivery()
+    while _has_helpers(life) and life.root is not None:
+        await life.root.sleep(_LOOK_AGAIN)
+
+
+generators: WeakKeyDictionary[Life, ref[Any]] = WeakKeyDictionary()
+"""By a life whose body is a generator, that of the engine's which its caller was given."""
+
+
+def _left_open(life: Life) -> Iterator[Any]:
+    """Yield the generators that a life has begun to take values from and that go on."""
+    for child in list(life.active):
+        found = generators.get(child)
+        generator = None if found is None else found()
+        if generator is not None:
+            yield generator
+
+
+async def close_generators(life: Life) -> None:
+    """Close the generators that a life has left open, and wait for those that are being closed."""
+    for generator in _left_open(life):
+        with suppress(ValueError, RuntimeError):  # it is in use, or does not stop
+            if hasattr(generator, "aclose"):
+                await generator.aclose()
+            else:
+                generator.close()
+    for child in list(life.active):
+        found = generators.get(child)
+        if found is not None and found() is None:
+            await ended(child)
+
+
+async def closing_generators(life: Life, body: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a body, and close the generators that it leaves open while its event loop goes on."""
+    try:
+        return await body()
+    finally:
+        await close_generators(life)
+
+
+def _submitted_by(life: Life, state: State) -> Submitted | None:
     """Return the submitted tasks to wait for: those of a flow that has left its body."""
     run = life.flow_run
     if life is not run or run.submitted is None:

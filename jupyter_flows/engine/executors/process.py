@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
     from jupyter_flows.engine.processes.attempts import Attempt
     from jupyter_flows.engine.processes.inquiries import Bell
+    from jupyter_flows.engine.processes.pickling import Portable
     from jupyter_flows.records import Stack
 
 
@@ -86,12 +87,18 @@ class ProcessExecutor(Executor):
 
         if plan.portable is None:
             raise NotPortable(f"{run!r} has a body that cannot be sent to a process.")
-        portable = plan.portable()
-        job = portable.dump()
+        make = plan.portable
+
+        def pack() -> tuple[Portable, bytes]:
+            portable = make()
+            return portable, portable.dump()
+
+        packed = None if plan.prerequisites is not None else pack()
         bell = self._bell = inquiries.Bell()
         run.on_done(bell.ring)
 
         def body() -> Any:
+            portable, job = packed or pack()  # by now what it is called with has come
             attempt = self._attempt = attempts.Attempt(run, portable, job, bell)
             return attempt.run()
 
