@@ -249,6 +249,7 @@ async def close_generators(life: Life) -> None:
 
 async def closing_generators(life: Life, body: Callable[[], Awaitable[Any]]) -> Any:
     """Run a body, and close the generators that it leaves open while its event loop goes on."""
+    __tracebackhide__ = True
     try:
         return await body()
     finally:
