@@ -176,7 +176,7 @@ class Control:
 
     def _cancel(self, request: messages.Cancel) -> dict[str, Any]:
         run = self._find(request.run)
-        if run.cancel():
+        if run.cancel(reason=request.reason or "user"):
             stopped_by_people.add(run)
         return self._shown(run)
 
@@ -204,7 +204,7 @@ class Control:
 
     def _resume(self, request: messages.Resume) -> dict[str, Any]:
         run = self._find(request.run)
-        run.resume(request.input)
+        run.resume(request.input, question=request.question)
         return self._shown(run)
 
     def _replace(self, request: messages.Replace) -> dict[str, Any]:
