@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
-from jupyter_flows.engine.current import loop_of
+from jupyter_flows.engine.current import loop_of, running_loop
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.questions import Question
+from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.errors import FlowPauseTimeout, InvalidInput, NobodyToAsk
 from jupyter_flows.records import Waiting
@@ -39,7 +41,29 @@ if TYPE_CHECKING:
     from jupyter_flows.engine.questions import Read
     from jupyter_flows.engine.runs import FlowRun
 
-can_ask: Callable[[FlowRun, str], str | None] = lambda run, kind: None  # noqa: E731
+
+def is_foreground(run: FlowRun) -> bool:
+    """Whether somebody called it, or what called it, and waits in that call."""
+    return run.chain[-1].executor.in_callers_thread
+
+
+def refuse_alone(run: FlowRun, kind: str) -> str | None:
+    """Say that nobody can answer a foreground call that blocks the only thread there is."""
+    caller = run.chain[-1]
+    if not is_foreground(run) or running_loop() is not None:
+        return None
+    for thread in threading.enumerate():
+        if not isinstance(thread, EngineThread) and thread.ident != caller.thread:
+            return None
+    return BLOCKED.format(name=run.name, what="the only thread")
+
+
+BLOCKED = (
+    "The run {name!r} waits for a person, but nobody can answer while its call blocks {what}. "
+    "Start it in the background with .start(), and resume it then."
+)
+
+can_ask: Callable[[FlowRun, str], str | None] = refuse_alone
 """Says why nobody can answer a run, or None; the kernel extension fills it."""
 
 who_asks: Callable[[FlowRun], FlowRun] = lambda run: run  # noqa: E731

@@ -307,7 +307,7 @@ class Attempt:
         """Read an answer as the process will, and return it as it travels. Any other thread."""
         if waiting.schema is None:
             read_plainly(waiting, text)
-        elif self._suspended:
+        elif self._run.held:
             raise InvalidInput(
                 "The input cannot be checked while the run's process is suspended: resume the "
                 "run first, without input, and then answer."
