@@ -191,7 +191,8 @@ class FlowMagics:
         """
         __tracebackhide__ = True
         if "--input" not in line:
-            line = self._shell.var_expand(line)
+            shell: Any = self._shell
+            line = shell.var_expand(line)
         options = FLOWS.read(line)
         if options.input is not None and options.action != "resume":
             raise UsageError(f"%flows {options.action}: --input is for resume.")

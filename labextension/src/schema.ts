@@ -11,7 +11,7 @@ import { stripAnsi } from "./ansi";
 const MOST_FIELDS = 100;
 const DEEPEST = 4; // fields of fields
 const MOST_CHOICES = 20;
-const LONGEST = 200; // characters of a value that is shown
+const LONGEST = 60; // characters of a value that is shown
 
 export interface Field {
   name: string; // "address.street" for a field of a field
@@ -82,14 +82,13 @@ const NAMES: Record<string, string> = {
 };
 
 const FORMATS: Record<string, string> = {
-  date: "date, as 2026-01-31",
-  time: "time, as 12:30:00",
-  "date-time": "date and time, as 2026-01-31T12:30:00",
-  duration: "duration, as PT1H30M",
+  date: "date (2026-01-31)",
+  time: "time (12:30:00)",
+  "date-time": "date and time (2026-01-31T12:30:00)",
+  duration: "duration (PT1H30M)",
   email: "e-mail address",
-  uri: "address of a page",
+  uri: "URL",
   uuid: "UUID",
-  password: "text that is not to be shown",
 };
 
 function typeOf(value: unknown, root: Schema, depth = 0): string {
@@ -118,6 +117,10 @@ function typeOf(value: unknown, root: Schema, depth = 0): string {
   return (Object.hasOwn(NAMES, name) && NAMES[name]) || (schema.properties ? "object" : "value");
 }
 
+function counted(count: string, noun: string): string {
+  return `${count} ${noun}${count === "1" ? "" : "s"}`;
+}
+
 function limitsOf(schema: Schema): string {
   const parts: string[] = [];
   const say = (key: string, text: (value: string) => string) => {
@@ -129,16 +132,22 @@ function limitsOf(schema: Schema): string {
   say("maximum", (value) => `at most ${value}`);
   say("exclusiveMaximum", (value) => `less than ${value}`);
   say("multipleOf", (value) => `a multiple of ${value}`);
-  say("minLength", (value) => `at least ${value} characters`);
-  say("maxLength", (value) => `at most ${value} characters`);
-  say("minItems", (value) => `at least ${value} items`);
-  say("maxItems", (value) => `at most ${value} items`);
+  say("minLength", (value) => `at least ${counted(value, "character")}`);
+  say("maxLength", (value) => `at most ${counted(value, "character")}`);
+  say("minItems", (value) => `at least ${counted(value, "item")}`);
+  say("maxItems", (value) => `at most ${counted(value, "item")}`);
   if (typeof schema.pattern === "string") parts.push(`matches ${words(schema.pattern)}`);
   return parts.join(", ");
 }
 
 function isRequired(schema: Schema, name: string): boolean {
   return Array.isArray(schema.required) && schema.required.includes(name);
+}
+
+/** What is taken for a field that is left out: as it is filled in beforehand, or by default. */
+function takenFor(name: string, data: Schema | null, field: Schema): unknown {
+  const given = own(data, name);
+  return given === undefined ? own(field, "default") : given;
 }
 
 /** One line for each field, those of a field after it. */
@@ -149,7 +158,7 @@ export function fieldsOf(value: unknown, initial: unknown): Field[] {
     for (const [name, property] of propertiesOf(schema)) {
       if (fields.length >= MOST_FIELDS) return;
       const inner = resolved(property, root);
-      const taken = own(data, name);
+      const taken = takenFor(name, data, inner);
       const required = isRequired(schema, name) && taken === undefined;
       const nested = propertiesOf(inner).length > 0 && depth < DEEPEST;
       fields.push({
@@ -173,9 +182,9 @@ export function templateOf(value: unknown, initial: unknown): string {
   const fill = (schema: Schema, data: Schema | null, depth: number): unknown =>
     Object.fromEntries(
       propertiesOf(schema).map(([name, property]) => {
-        const taken = own(data, name);
-        if (taken !== undefined) return [name, taken];
         const inner = resolved(property, root);
+        const taken = takenFor(name, data, inner);
+        if (taken !== undefined) return [name, taken];
         const nested = isRequired(schema, name) && propertiesOf(inner).length && depth < DEEPEST;
         return [name, nested ? fill(inner, null, depth + 1) : null];
       }),

@@ -193,7 +193,7 @@ function JsonForm({ model, waiting, able, inTime }: AskingProps) {
       </div>
       {waiting.description && <p class="jf-described">{waiting.description}</p>}
       {fields.length > 0 && (
-        <dl id={`${prefix}-fields`} class="jf-fields">
+        <dl id={`${prefix}-fields`} class="jf-fields" tabIndex={fields.length > 9 ? 0 : undefined}>
           {fields.map((field) => (
             <FieldSummary key={field.name} field={field} />
           ))}
