@@ -449,7 +449,7 @@ class FlowRun(Life):
             self._show_question()
             if self.state.type is StateType.RUNNING:
                 self._move(Paused(waiting.text))
-        self.announce()
+        self.changed()
         return question
 
     def withdraw(self, question: Question) -> None:
@@ -458,7 +458,7 @@ class FlowRun(Life):
             if question not in self._questions:
                 return
             self._drop(question)
-        self.announce()
+        self.changed()
 
     def _drop(self, question: Question) -> None:
         """Take a question for closed, under the lock; what is held stays so."""
