@@ -1,6 +1,6 @@
 """Flows and tasks in the background of a notebook: watch, pause, resume and cancel them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_flows import runs, runtime
 from jupyter_flows.annotations import allow_failure, unmapped
@@ -26,6 +26,7 @@ from jupyter_flows.errors import (
     FailedRun,
     FlowPauseTimeout,
     FlowsError,
+    InvalidInput,
     MissingResult,
     NotPaused,
     ParameterError,
@@ -43,7 +44,19 @@ from jupyter_flows.tasks import Task, task
 from jupyter_flows.timeouts import timeout, timeout_async
 from jupyter_flows.worker_threads import run_sync_in_worker_thread
 
+if TYPE_CHECKING:
+    from jupyter_flows.input import RunInput
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs pydantic only when it is asked for."""
+    if name == "RunInput":
+        from jupyter_flows.input import RunInput
+
+        return RunInput
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -80,12 +93,14 @@ __all__ = [
     "FlowRun",
     "FlowsError",
     "Future",
+    "InvalidInput",
     "MissingResult",
     "NotPaused",
     "ParameterError",
     "ReservedArgumentError",
     "RunCancellation",
     "RunContext",
+    "RunInput",
     "State",
     "StateType",
     "Task",

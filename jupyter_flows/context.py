@@ -13,6 +13,7 @@ from jupyter_flows.engine import checkpoints, registry
 from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
 from jupyter_flows.engine.current import called_from_async, current
 from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.options import is_number
 from jupyter_flows.engine.progress import Bar, current_bar
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
@@ -208,43 +209,70 @@ def _length(iterable: Any) -> float | None:
 
 
 def pause_flow_run(
-    wait_for_input: None = None, timeout: float = 3600, key: str | None = None
+    wait_for_input: Any = None,
+    timeout: float = 3600,
+    poll_interval: float | None = None,
+    key: str | None = None,
 ) -> Any:
-    """Pause the run that calls it until somebody resumes it.
+    """Pause the run that calls it until somebody resumes it; return the input, if it asks for one.
 
-    Tasks that were started go on. In async code the call is to be awaited.
+    Tasks that were started go on. In async code the call is to be awaited. A task may
+    call it too: its flow's run is the one that is paused.
 
     Args:
-        wait_for_input: not supported yet.
+        wait_for_input: what is to be given when it is resumed: a pydantic model, such as
+            a `RunInput`, whose instance is returned; or any type that pydantic reads, such
+            as ``int``, ``list[str]`` or a ``Literal``, for a value of it. What does not fit
+            is refused to who gives it, and the run waits on.
         timeout: how long to wait, in seconds. Default one hour, as in Prefect.
-        key: what tells apart several pauses of one run; shown in the view.
+        poll_interval: what Prefect takes; nothing is polled here.
+        key: what tells this pause from others of the run. One that was resumed is not
+            asked again: a later attempt goes on with the same answer. Shown in the view.
 
     Raises:
         FlowPauseTimeout: nobody resumed it in time; uncaught, the run fails.
         RunCancellation: it was cancelled meanwhile.
         NotInARun: no run's code is being run.
+        NobodyToAsk: nobody can answer.
+        TypeError: `wait_for_input` is nothing that a person could be asked for.
     """
     owner = _owner("pause_flow_run()")
+    if not is_number(timeout) or timeout <= 0:
+        raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key must be a text, not {key!r}.")
+    what, read = "approval", None
+    asks: dict[str, Any] = {"kind": "approval"}
     if wait_for_input is not None:
-        raise NotImplementedError("pause_flow_run(wait_for_input=...) is not supported yet.")
-    text = f"Waiting for approval: {key}" if key else "Waiting for approval"
-    waiting = Waiting(kind="approval", text=text, until=time() + timeout)
+        from jupyter_flows.input import Expected  # with pydantic, which most runs do without
+
+        expected = Expected.of(wait_for_input)
+        what, read = "input", expected.read
+        asks = {
+            "kind": "input",
+            "schema": expected.schema,
+            "initial": expected.initial,
+            "description": expected.description,
+        }
+    text = f"Waiting for {what}: {key}" if key else f"Waiting for {what}"
+    waiting = Waiting(text=text, until=time() + timeout, key=key, **asks)
     if called_from_async(owner, sys._getframe(1)):
-        return wait_for_person_async(owner, waiting)
-    wait_for_person(owner, waiting)
-    return None
+        return wait_for_person_async(owner, waiting, read)
+    return wait_for_person(owner, waiting, read)
 
 
-def resume_flow_run(flow_run_id: str, run_input: str | None = None) -> None:
+def resume_flow_run(flow_run_id: str, run_input: Any = None) -> None:
     """Let a paused run go on.
 
     Args:
         flow_run_id: its id, or the beginning of it.
-        run_input: the answer to a run that waits for input.
+        run_input: the answer to a run that waits for input: the fields of what it waits
+            for by their names, or an instance. Left out, the fields' defaults are taken.
 
     Raises:
         UnknownRun: there is no such run in this process.
         NotPaused: the run is not paused.
+        InvalidInput: the input does not fit; the run waits on.
     """
     registry.get(str(flow_run_id)).resume(run_input)
 

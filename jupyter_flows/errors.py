@@ -72,6 +72,10 @@ class NotPaused(FlowsError):
     """Only a paused run can be resumed."""
 
 
+class InvalidInput(FlowsError, ValueError):
+    """An answer that does not fit what a run waits for. Nothing has changed: it waits on."""
+
+
 class NotActive(FlowsError):
     """The run has ended, so there is nothing left to control."""
 

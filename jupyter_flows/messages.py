@@ -28,6 +28,7 @@ Rules:
 Standard library only.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
@@ -47,6 +48,7 @@ MAX_LINE_CHARACTERS = 20_000  # a longer line is cut in replies and pushes, and 
 MAX_TASKS = 1_000  # tasks in one reply
 MAX_OUTPUTS = 50  # rich outputs in one reply
 MAX_STACKS = 100  # stacks in one reply
+MAX_INPUT_CHARACTERS = 100_000  # of what a person answers, as JSON
 WATCH_SECONDS = 60.0  # how long a watch lasts unless renewed
 
 Check = Callable[[Any], str | None]
@@ -84,6 +86,24 @@ def _seconds(value: Any) -> str | None:
     if not 0 <= value <= 1e9:
         return "must be between 0 and 1,000,000,000 seconds"
     return None
+
+
+def _reason(value: Any) -> str | None:
+    complaint = _text(1_000)(value)
+    if complaint is None and (not value or value == "timeout"):
+        return "must say why, in words"
+    return complaint
+
+
+def _json(longest: int) -> Check:
+    def check(value: Any) -> str | None:
+        try:
+            length = len(json.dumps(value))
+        except (TypeError, ValueError, RecursionError):
+            return "must be JSON"
+        return f"must be no longer than {longest:,} characters" if length > longest else None
+
+    return check
 
 
 _ID = _text(64)
@@ -160,9 +180,10 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Ask a run to stop."""
+    """Ask a run to stop; `reason` is kept, in words, and told of it."""
 
     run: str = field(metadata={"check": _ID})
+    reason: str | None = field(default=None, metadata={"check": _optional(_reason)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,10 +219,17 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """Let a paused run go on; `input` answers a run that waits for input."""
+    """Let a paused run go on; `input` answers a run that waits for input.
+
+    What fits is told by the `schema` of what the run is `waiting` for; text is asked
+    for where that has none. What does not fit is refused with `InvalidInput`, and the
+    run waits on. `question` is the `number` of what is answered, so that no answer
+    comes to a question that its giver has not read; 0 only lifts a pause.
+    """
 
     run: str = field(metadata={"check": _ID})
-    input: str | None = field(default=None, metadata={"check": _optional(_text(100_000))})
+    input: Any = field(default=None, metadata={"check": _json(MAX_INPUT_CHARACTERS)})
+    question: int | None = field(default=None, metadata={"check": _optional(_NUMBER)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,12 @@ class Waiting:
     text: str  # one line for people: the run's name, the question
     run: str | None = None  # the id of the run it waits for
     until: float | None = None  # when it gives up or goes on by itself
+    number: int | None = None  # of a question to a person: its place among the run's, from 1
+    key: str | None = None  # what tells it from other questions of the run, as its code says
+    schema: Mapping[str, Any] | None = None  # the JSON schema of the input that is asked for
+    initial: Mapping[str, Any] | None = None  # of that, what is taken for what is left out
+    description: str | None = None  # what its author says of the input
+    held: bool = False  # whether a pause is asked beside, which is resumed by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
+from typing import Any
 
 from jupyter_flows.engine import registry
 from jupyter_flows.engine.runs import FlowRun
@@ -65,8 +66,8 @@ def pause(run_id: str) -> FlowRun:
     return run
 
 
-def resume(run_id: str, run_input: str | None = None) -> FlowRun:
-    """Let a paused run go on, and return it."""
+def resume(run_id: str, run_input: Any = None) -> FlowRun:
+    """Let a paused run go on, with the input if it waits for one, and return it."""
     run = get(run_id)
     run.resume(run_input)
     return run

@@ -28,6 +28,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     interrupting   stops or holds code that reaches no checkpoint
     hangs          well-known ways to hang, and what to write instead
     whereabouts    where a run is, for people
+    questions      what a run asks a person, and how an answer is read
     ladder         what is done, and when, to stop what was asked to stop
     runs           FlowRun
     registry       all runs of the process

@@ -1,11 +1,19 @@
-"""A run that waits for a person: for a go-ahead, or for a line of text.
+"""A run that waits for a person: for a go-ahead, for a line of text, or for input.
 
 Rules:
 
 - The run is PAUSED from when it asks until it is resumed; only the code that
   asked waits, tasks that were started go on.
 - A cancel ends the wait like any other checkpoint's.
-- Of several questions at once the oldest is answered first.
+- Of several questions at once the oldest is shown, and answered first, unless an
+  answer says by its number which it is for.
+- An answer that does not fit is refused to who gave it, and changes nothing.
+- A question with a key is asked until it is answered, and then no more in this run:
+  who asks again, in a later attempt say, is given the same answer.
+- A pause asked meanwhile holds the tasks too; PAUSED is said of both. The run says
+  `asked` "pause" until all of it holds still, and `waiting.held` while it is on. A
+  resume lifts it first, and answers next time; one with an input, or with the number
+  of a question, answers that, and the run is held until it is resumed.
 - Nobody there to answer is a clear error, never a hang (`can_ask`).
 """
 
@@ -13,28 +21,62 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
-from jupyter_flows.engine.current import loop_of
+from jupyter_flows.engine.current import loop_of, running_loop
 from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.questions import Question
+from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.waiting import LoopWaiter
-from jupyter_flows.errors import FlowPauseTimeout, NobodyToAsk
+from jupyter_flows.errors import FlowPauseTimeout, InvalidInput, NobodyToAsk
 from jupyter_flows.records import Waiting
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
-    from jupyter_flows.engine.runs import FlowRun, Question
+    from jupyter_flows.engine.questions import Read
+    from jupyter_flows.engine.runs import FlowRun
 
-can_ask: Callable[[FlowRun, str], str | None] = lambda run, kind: None  # noqa: E731
+
+def is_foreground(run: FlowRun) -> bool:
+    """Whether somebody called it, or what called it, and waits in that call."""
+    return run.chain[-1].executor.in_callers_thread
+
+
+def refuse_alone(run: FlowRun, kind: str) -> str | None:
+    """Say that nobody can answer a foreground call that blocks the only thread there is."""
+    caller = run.chain[-1]
+    if not is_foreground(run) or running_loop() is not None:
+        return None
+    for thread in threading.enumerate():
+        if not isinstance(thread, EngineThread) and thread.ident != caller.thread:
+            return None
+    return BLOCKED.format(name=run.name, what="the only thread")
+
+
+BLOCKED = (
+    "The run {name!r} waits for a person, but nobody can answer while its call blocks {what}. "
+    "Start it in the background with .start(), and resume it then."
+)
+
+can_ask: Callable[[FlowRun, str], str | None] = refuse_alone
 """Says why nobody can answer a run, or None; the kernel extension fills it."""
 
+who_asks: Callable[[FlowRun], FlowRun] = lambda run: run  # noqa: E731
+"""Returns the run that people see asking: in a process, for its subflows, the run itself."""
 
-def wait_for_person(owner: Life, waiting: Waiting) -> str:
+
+def wait_for_person(owner: Life, waiting: Waiting, read: Read | None = None) -> Any:
     """Block a run's thread until the run is resumed, and return the answer.
+
+    Args:
+        owner: whose code asks.
+        waiting: what it asks.
+        read: reads an answer; by default a go-ahead or a line of text.
 
     Raises:
         FlowPauseTimeout: nobody resumed it by `waiting.until`.
@@ -43,11 +85,11 @@ def wait_for_person(owner: Life, waiting: Waiting) -> str:
     """
     run = owner.flow_run
     frame = sys._getframe(1)
-    with _asked(run, waiting) as question:
+    with _asked(run, waiting, read) as question:
         left = None if waiting.until is None else waiting.until - time()
         wait_in_run(
             run,
-            lambda: question.answer is not None,
+            lambda: question.answered,
             lambda wake: None,
             left,
             heed=lambda: checkpoints.raise_if_due(owner, frame, forced=True),
@@ -55,15 +97,15 @@ def wait_for_person(owner: Life, waiting: Waiting) -> str:
         return _answer(run, question)
 
 
-async def wait_for_person_async(owner: Life, waiting: Waiting) -> str:
+async def wait_for_person_async(owner: Life, waiting: Waiting, read: Read | None = None) -> Any:
     """Wait on an event loop until the run is resumed, and return the answer."""
     run = owner.flow_run
     waiter = LoopWaiter()
-    with _asked(run, waiting) as question:
+    with _asked(run, waiting, read) as question:
         run.book.waiters.add(waiter)
         try:
             async with asyncio.timeout(None if waiting.until is None else waiting.until - time()):
-                while question.answer is None:
+                while not question.answered:
                     await waiter.wait()
         except TimeoutError:
             pass
@@ -73,21 +115,39 @@ async def wait_for_person_async(owner: Life, waiting: Waiting) -> str:
 
 
 @contextmanager
-def _asked(run: FlowRun, waiting: Waiting) -> Iterator[Question]:
+def _asked(run: FlowRun, waiting: Waiting, read: Read | None) -> Iterator[Question]:
+    run = who_asks(run)
+    earlier = Question(waiting, read)
+    if _was_answered(run, earlier):
+        yield earlier
+        return
     refusal = can_ask(run, waiting.kind)
     if refusal is not None:
         raise NobodyToAsk(refusal)
-    question = run.ask(waiting)
+    question = run.ask(waiting, read)
     try:
         yield question
     finally:
         run.withdraw(question)
 
 
-def _answer(run: FlowRun, question: Question) -> str:
-    if question.answer is None:
+def _was_answered(run: FlowRun, question: Question) -> bool:
+    """Whether a question of the same key has an answer, which this one is given."""
+    text = None if question.waiting.key is None else run.answers.get(question.waiting.key)
+    if text is None:
+        return False
+    try:
+        question.value = question.read(text)
+    except InvalidInput:  # it asks for something else now
+        return False
+    question.answered = True
+    return True
+
+
+def _answer(run: FlowRun, question: Question) -> Any:
+    if not question.answered:
         raise FlowPauseTimeout(f"Nobody resumed {run.name!r} in time.")
-    return question.answer
+    return question.value
 
 
 def ask_for_input(owner: Life, prompt: str) -> str:
@@ -97,4 +157,5 @@ def ask_for_input(owner: Life, prompt: str) -> str:
             "input() would block the event loop of an async run. "
             "Use `await pause_flow_run()`, or ask in a sync flow."
         )
-    return wait_for_person(owner, Waiting(kind="input", text=prompt or "Input"))
+    line: str = wait_for_person(owner, Waiting(kind="input", text=prompt or "Input"))
+    return line

@@ -15,9 +15,10 @@ from __future__ import annotations
 from _thread import get_ident
 from collections import Counter
 from collections.abc import Collection, Generator, Mapping, MutableMapping
+from dataclasses import replace
 from logging import WARNING
 from threading import Lock
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -31,9 +32,10 @@ from jupyter_flows.engine.options import Options, is_number
 from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
+from jupyter_flows.engine.questions import Question, Read, as_json
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record, sendable, text_of
-from jupyter_flows.errors import NotActive, NotPaused, WouldDeadlock
+from jupyter_flows.errors import InvalidInput, NotActive, NotPaused, WouldDeadlock
 from jupyter_flows.records import (
     ErrorRecord,
     LogLine,
@@ -64,16 +66,6 @@ class Submitted(Protocol):
 
     async def join_async(self) -> bool:
         """Wait for all of them, on an event loop."""
-
-
-class Question:
-    """What a run asks a person, and the answer to come."""
-
-    __slots__ = ("answer", "waiting")
-
-    def __init__(self, waiting: Waiting) -> None:
-        self.waiting = waiting
-        self.answer: str | None = None
 
 
 class FlowRun(Life):
@@ -121,6 +113,10 @@ class FlowRun(Life):
         self.submitted: Submitted | None = None
         self.waiting: Waiting | None = None
         self._questions: list[Question] = []  # not answered yet: the first is `waiting`
+        self._asked_before = 0  # how many questions there have been
+        self.answers: dict[str, str] = {}  # by the key of the question, as JSON
+        self._held_at = 0.0  # when the hold that is on was asked
+        self._settled = False  # all has held still since then
         self.waited_for = False  # somebody has seen its end by `wait`, `result` or `await`
         self._history = ports.history
         self.log = RunLog(self._id, self._history, wait_for_history)
@@ -332,33 +328,81 @@ class FlowRun(Life):
         with self._lock:
             if self.decided or self.state.type in TERMINAL or self.cancel_reason is not None:
                 raise NotActive(f"{self!r} is {self.state.name}: there is nothing to pause.")
-            self.book.hold = True
+            if not self.book.hold:
+                self.book.hold, self._held_at, self._settled = True, time(), False
             lives = self._mark_all()
         self._hold_changed(lives)
 
-    def resume(self, run_input: str | None = None) -> None:
-        """Let it go on.
+    def resume(self, run_input: Any = None, *, question: int | None = None) -> None:
+        """Let it go on: lift the pause that was asked, or answer what it asks a person.
+
+        Of a run that is both paused and waits for a person, the pause is lifted first,
+        unless there is something that only a question can mean: an input, or a number.
 
         Args:
-            run_input: the answer to a run that waits for input.
+            run_input: the answer to a run that waits for input: what JSON can hold, or an
+                instance of the model. Left out, the defaults of the model's fields are.
+            question: which question is answered, by its number in `waiting`; 0 for none.
+                So nobody approves what he has not read. Default: the oldest that is open.
 
         Raises:
-            NotPaused: it is not paused, nor about to be.
+            NotPaused: it is not paused, nor about to be; or the question is not open.
+            InvalidInput: the input does not fit; nothing has changed.
         """
+        text = as_json(run_input)
         with self._lock:
-            stops = self.state.type in TERMINAL or self.state.type is StateType.CANCELLING
-            if stops or not (self.book.hold or self._questions):
-                raise NotPaused(f"{self!r} is {self.state.name}: only a paused run can be resumed.")
-            if self.book.hold:
-                self.book.hold = False
-            else:
-                question = self._questions[0]
-                question.answer = run_input or ""
-                self._drop(question)
-            if not self._questions:
-                self._unpause()
-            lives = self._mark_all()
+            asked = self._to_answer(question, anything=run_input is not None)
+            if asked is None:
+                lives = self._lift()
+        if asked is not None:
+            value = asked.read(text)
+            with self._lock:
+                if asked not in self._questions or self._is_stopping:
+                    raise NotPaused(f"{self!r} does not wait for this answer any more.")
+                asked.answered, asked.value = True, value
+                if asked.waiting.key is not None:
+                    self.answers[asked.waiting.key] = text
+                self._drop(asked)
+                lives = self._mark_all()
         self._hold_changed(lives)
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self.state.type in TERMINAL or self.state.type is StateType.CANCELLING
+
+    def _to_answer(self, number: int | None, *, anything: bool) -> Question | None:
+        """Return the question that a resume means, or None if it means the hold; under the lock.
+
+        Args:
+            number: of the question, if that is told; 0 for none.
+            anything: whether there is an input.
+        """
+        hold = self.book.hold
+        if self._is_stopping or not (hold or self._questions):
+            raise NotPaused(f"{self!r} is {self.state.name}: only a paused run can be resumed.")
+        if hold and not number and not anything:
+            return None
+        if number == 0:
+            raise NotPaused(f"{self!r} is not held: it waits for a person.")
+        if not self._questions and anything:
+            raise InvalidInput(f"{self!r} is paused and waits for no input: resume it without.")
+        for question in self._questions:
+            if number in (None, question.waiting.number):
+                return question
+        raise NotPaused(f"{self!r} does not wait for this answer any more.")
+
+    def _lift(self) -> list[Life]:
+        """Lift the hold, under the lock; return what `_mark_all` does."""
+        self.book.hold = False
+        held = time() - self._held_at
+        for question in self._questions:
+            until = question.waiting.until
+            if until is not None:  # nobody is late for having been held
+                question.waiting = replace(question.waiting, until=until + held)
+        self._show_question()
+        if not self._questions:
+            self._unpause()
+        return self._mark_all()
 
     def __repr__(self) -> str:
         return f"<FlowRun {self.name!r}>"
@@ -384,7 +428,8 @@ class FlowRun(Life):
             return None
         if self.cancel_reason is not None:
             return "cancel"
-        return "pause" if self.book.hold and self.state.type is not StateType.PAUSED else None
+        still = self._settled and self.state.type is StateType.PAUSED
+        return "pause" if self.book.hold and not still else None
 
     @property
     def held(self) -> bool:
@@ -426,21 +471,27 @@ class FlowRun(Life):
         while True:
             hold = calling.book.hold
             try:
-                self.pause() if hold else self.resume()
+                self.pause() if hold else self.resume(question=0)
             except (NotActive, NotPaused):
                 pass
             if calling.book.hold == hold:  # else somebody was faster
                 return
 
-    def ask(self, waiting: Waiting) -> Question:
-        """Ask a person, and be PAUSED until the question is answered or withdrawn."""
-        question = Question(waiting)
+    def ask(self, waiting: Waiting, read: Read | None = None) -> Question:
+        """Ask a person, and be PAUSED until the question is answered or withdrawn.
+
+        Args:
+            waiting: what is asked.
+            read: reads an answer; by default a go-ahead or a line of text.
+        """
         with self._lock:
+            self._asked_before += 1
+            question = Question(replace(waiting, number=self._asked_before), read)
             self._questions.append(question)
-            self.waiting = self._questions[0].waiting
+            self._show_question()
             if self.state.type is StateType.RUNNING:
                 self._move(Paused(waiting.text))
-        self.announce()
+        self.changed()
         return question
 
     def withdraw(self, question: Question) -> None:
@@ -449,12 +500,16 @@ class FlowRun(Life):
             if question not in self._questions:
                 return
             self._drop(question)
-            if not self._questions and not self.book.still:
-                self._unpause()
-        self.announce()
+        self.changed()
 
     def _drop(self, question: Question) -> None:
+        """Take a question for closed, under the lock; what is held stays so."""
         self._questions.remove(question)
+        self._show_question()
+        if not self._questions and not self.book.still:
+            self._unpause()
+
+    def _show_question(self) -> None:
         self.waiting = self._questions[0].waiting if self._questions else None
 
     def start_worker(self) -> None:
@@ -507,11 +562,14 @@ class FlowRun(Life):
     def settle_pause(self) -> None:
         """Say PAUSED if all that was asked to hold still does."""
         with self._lock:
-            ready = self.book.still and self.held
-            if not ready or self.state.type is not StateType.RUNNING:
+            if not (self.book.still and self.held):
                 return
-            self._move(Paused())
-        self.announce()
+            if self.state.type is StateType.RUNNING:
+                self._move(Paused())
+            elif self.state.type is not StateType.PAUSED or self._settled:
+                return
+            self._settled = True  # while it waits for a person, it has been PAUSED before
+        self.changed()
 
     def adopt(self, child: Life) -> None:
         """Count a child in; see `Life.adopt`. What holds its parent holds it too."""
@@ -602,6 +660,11 @@ class FlowRun(Life):
         if self._as_task is not None:
             self._as_task.changed()
 
+    def _waiting_now(self) -> Waiting | None:
+        waiting = self.waiting
+        asks = waiting is not None and waiting.number is not None
+        return replace(waiting, held=True) if waiting and asks and self.held else waiting
+
     def touch(self) -> None:
         """Tell history that something beside the state has changed."""
         self._history.run_changed(self)
@@ -623,7 +686,7 @@ class FlowRun(Life):
             state_time=state.time,
             asked=self.asked,
             reason=self.cancel_reason,
-            waiting=self.waiting,
+            waiting=self._waiting_now(),
             stopping=None if state.type in TERMINAL else self.stopping,
             created=self.created,
             started=self.started,

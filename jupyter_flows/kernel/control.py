@@ -10,6 +10,7 @@ Runs and lines that have left memory are read from the store, through `Archive`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from time import time
 from typing import Any, Protocol
@@ -17,12 +18,13 @@ from typing import Any, Protocol
 from jupyter_flows import messages
 from jupyter_flows.engine import registry
 from jupyter_flows.engine.runs import FlowRun
-from jupyter_flows.errors import BadRequest, FlowsError, UnknownRun
+from jupyter_flows.errors import BadRequest, FlowsError, InvalidInput, UnknownRun
 from jupyter_flows.kernel import reruns
 from jupyter_flows.kernel.barrier import stopped_by_people
 from jupyter_flows.kernel.watching import Publish, Watcher, newest_that_fit
 from jupyter_flows.records import KernelRecord, LogLine, RunRecord, TaskRecord, Transition
 
+_RESUME_SECONDS = 6.0  # a little longer than a process may take to check an input
 TAIL = 50  # lines that come with an answer to Show or Watch, as many as a screen shows
 _REPLY_CHARACTERS = 2_000_000  # of the lines in one answer
 
@@ -176,7 +178,7 @@ class Control:
 
     def _cancel(self, request: messages.Cancel) -> dict[str, Any]:
         run = self._find(request.run)
-        if run.cancel():
+        if run.cancel(reason=request.reason or "user"):
             stopped_by_people.add(run)
         return self._shown(run)
 
@@ -204,7 +206,7 @@ class Control:
 
     def _resume(self, request: messages.Resume) -> dict[str, Any]:
         run = self._find(request.run)
-        run.resume(request.input)
+        _in_time(lambda: run.resume(request.input, question=request.question))
         return self._shown(run)
 
     def _replace(self, request: messages.Replace) -> dict[str, Any]:
@@ -212,3 +214,25 @@ class Control:
         if not reruns.replace(run):
             raise BadRequest("This run does not wait for an earlier one of its cell.")
         return self._shown(run)
+
+
+def _in_time(call: Callable[[], object]) -> None:
+    """Make a call that may run a validator of the user's, which is not to hold up this thread."""
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="jupyter_flows input", daemon=True)
+    thread.start()
+    thread.join(_RESUME_SECONDS)
+    if failure:
+        raise failure[0]
+    if thread.is_alive():
+        raise InvalidInput(
+            "The input is still being checked: a validator of what the run waits for takes long. "
+            "The run goes on if it fits."
+        )

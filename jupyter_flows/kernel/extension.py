@@ -20,7 +20,7 @@ import psutil
 from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_flows.config import FlowsConfig
-from jupyter_flows.engine import capture, ending, ports
+from jupyter_flows.engine import asking, capture, ending, ports
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.engine.runs import FlowRun
@@ -68,6 +68,7 @@ class Extension:
         ports.show_error = tracebacks.formatter(self._shell)
         ports.show_file = tracebacks.file_namer(self._shell)
         ports.listeners.append(self._watcher.moved)
+        asking.can_ask = self._can_ask
         capture.install()
         rich.install(self._shell)
         figures.install()
@@ -101,9 +102,17 @@ class Extension:
         routing.uninstall(self._shell)
         ports.process_preparations.remove(_PREPARATION)
         ports.listeners.remove(self._watcher.moved)
+        asking.can_ask = asking.refuse_alone
         ports.history = ports.NoHistory()
         ports.show_error = ports.plain_traceback
         ports.show_file = str
+
+    def _can_ask(self, run: FlowRun, kind: str) -> str | None:
+        """Say why nobody can answer a run: in a terminal or in CI, while its call blocks all."""
+        if not asking.is_foreground(run) or not (self._config.wait or self._kernel is None):
+            return None
+        what = "the prompt" if self._kernel is None else "this cell, and cells wait for their runs"
+        return asking.BLOCKED.format(name=run.name, what=what)
 
     def _kept_lines(self, run_id: str, start: int, stop: int) -> list[LogLine]:
         self._writer.flush(FLUSH_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -172,6 +173,7 @@ class FlowMagics:
             run: FlowRun = eval(start, names, {"__flow_start__": target.start})
         return run
 
+    @no_var_expand  # the braces of an input are not IPython's
     @FLOWS.explain
     def flows(self, line: str) -> None:
         """List and control the runs of this kernel.
@@ -184,10 +186,16 @@ class FlowMagics:
             %flows logs 3f2a             the log of one
             %flows cancel 3f2a 77b0      by ids, or unique beginnings of ids
             %flows pause --name train    or by filters
+            %flows resume 3f2a --input '{"size": "M"}'     for a run that waits for input
             %flows wait                  until all runs have ended: a notebook's last cell
         """
         __tracebackhide__ = True
+        if "--input" not in line:
+            shell: Any = self._shell
+            line = shell.var_expand(line)
         options = FLOWS.read(line)
+        if options.input is not None and options.action != "resume":
+            raise UsageError(f"%flows {options.action}: --input is for resume.")
         magic = f"%flows {options.action}"
         with _refusals(magic):
             found = self._find(magic, options)
@@ -209,7 +217,7 @@ class FlowMagics:
                         run.pause()
                 case "resume":
                     for run in found:
-                        run.resume()
+                        run.resume(_answer(run, options.input))
         if options.action == "wait":
             self._wait(found, options.timeout)
 
@@ -255,6 +263,20 @@ _ALL_RUNS = 1_000_000
 
 def _chosen(given: Any, default: Any) -> Any:
     return default if given is None else given
+
+
+def _answer(run: FlowRun, text: str | None) -> Any:
+    """Return what is to be given to a run: text as it is to one that waits for text."""
+    waiting = run.waiting
+    if text is None or waiting is None or waiting.schema is None:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"%flows resume: --input is not JSON: {error}. "
+            """Quote it as a whole: --input '{"name": "Ada"}'."""
+        ) from None
 
 
 @contextmanager

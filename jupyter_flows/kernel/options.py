@@ -230,5 +230,12 @@ FLOWS = _options(
                 "help": "wait: how long at most. The runs go on.",
             },
         ),
+        (
+            ("--input",),
+            {
+                "metavar": "JSON",
+                "help": "resume: what a run that waits for input is to have; text, if it is text.",
+            },
+        ),
     ],
 )

@@ -4,7 +4,7 @@ import { RunModel } from "../src/model";
 import type { Frame, Run, Saved, Stack, Stopping, Task } from "../src/protocol";
 import { renderPlainly } from "../src/richness";
 import { mountRun } from "../src/view/run";
-import { type Fake, FakeTransport, fakeRun } from "./fake";
+import { type Fake, FakeTransport, fakeRun, fakeWaiting } from "./fake";
 
 const now = Date.now() / 1000;
 const ESC = "\u001b";
@@ -64,6 +64,54 @@ function task(number: number, state: string, name: string, more: Partial<Task> =
     ...more,
   };
 }
+
+const asking: Partial<Run> = {
+  state_type: "PAUSED",
+  state_name: "Paused",
+  paused_since: now - 5,
+};
+const order = fakeWaiting({
+  kind: "input",
+  text: "Waiting for input: shirt",
+  key: "shirt",
+  until: now + 290,
+  description:
+    "The printer in Berlin is broken, so this one goes to Lyon.\nWhich shirt shall it be?",
+  schema: {
+    $defs: {
+      Address: {
+        properties: {
+          street: { title: "Street", type: "string", minLength: 1 },
+          country: { title: "Country", type: "string", default: "FR" },
+        },
+        required: ["street"],
+        title: "Address",
+        type: "object",
+      },
+    },
+    properties: {
+      size: { enum: ["S", "M", "L"], title: "Size", type: "string" },
+      count: {
+        default: 1,
+        description: "How many of them, all of the same size",
+        exclusiveMinimum: 0,
+        title: "Count",
+        type: "integer",
+      },
+      day: {
+        anyOf: [{ format: "date", type: "string" }, { type: "null" }],
+        default: null,
+        title: "Day",
+      },
+      tags: { items: { type: "string" }, title: "Tags", type: "array" },
+      address: { $ref: "#/$defs/Address", description: "Where it is sent" },
+    },
+    required: ["size", "tags", "address"],
+    title: "Order",
+    type: "object",
+  },
+  initial: { count: 1, day: null },
+});
 
 const cancelling: Partial<Run> = {
   state_type: "CANCELLING",
@@ -236,7 +284,7 @@ const CASES: Record<string, Case> = {
       state_type: "SCHEDULED",
       state_name: "AwaitingConcurrencySlot",
       started: null,
-      waiting: { kind: "run", text: "train", run: "x", until: null },
+      waiting: fakeWaiting({ kind: "run", text: "train", run: "x" }),
     }),
   },
   retry: {
@@ -244,29 +292,80 @@ const CASES: Record<string, Case> = {
       state_type: "SCHEDULED",
       state_name: "AwaitingRetry",
       attempt: 2,
-      waiting: { kind: "retry", text: "", run: null, until: now + 25 },
+      waiting: fakeWaiting({ kind: "retry", until: now + 25 }),
     }),
   },
   approval: {
     run: fakeRun({
-      state_type: "PAUSED",
-      state_name: "Paused",
-      paused_since: now - 5,
-      waiting: {
-        kind: "approval",
+      ...asking,
+      waiting: fakeWaiting({
         text: "Publish the model with accuracy 0.97?",
-        run: null,
         until: now + 290,
-      },
+      }),
       log_count: 3,
+    }),
+  },
+  "approval, long, held": {
+    run: fakeRun({
+      ...asking,
+      waiting: fakeWaiting({
+        text: `Waiting for approval: ${"is the model that was trained on all of it good enough? ".repeat(4)}${HOSTILE}`,
+        until: now + 290,
+        held: true,
+      }),
     }),
   },
   input: {
     run: fakeRun({
-      state_type: "PAUSED",
-      state_name: "Paused",
-      paused_since: now - 5,
-      waiting: { kind: "input", text: "Which day shall be loaded?", run: null, until: null },
+      ...asking,
+      waiting: fakeWaiting({ kind: "input", text: "Which day shall be loaded?" }),
+    }),
+  },
+  "input of a model": {
+    run: fakeRun({ ...asking, waiting: order }),
+    refuse: (details) =>
+      JSON.stringify(details).includes('"size":null')
+        ? "The input does not fit: size: Input should be 'S', 'M' or 'L'; address.street: Input should be a valid string. The run waits on."
+        : null,
+  },
+  "input of a type": {
+    run: fakeRun({
+      ...asking,
+      waiting: fakeWaiting({
+        kind: "input",
+        text: "Waiting for input",
+        until: now + 3000,
+        schema: {
+          properties: { value: { title: "Value", type: "integer" } },
+          required: ["value"],
+          title: "int",
+          type: "object",
+        },
+        initial: {},
+      }),
+    }),
+  },
+  "input, hostile": {
+    run: fakeRun({
+      ...asking,
+      waiting: fakeWaiting({
+        kind: "input",
+        text: HOSTILE,
+        description: `${HOSTILE}\n${"a long description ".repeat(40)}`,
+        schema: {
+          properties: Object.fromEntries(
+            Array.from({ length: 30 }, (_, n) => [
+              n ? `field_${n}` : HOSTILE,
+              {
+                type: "string",
+                description: HOSTILE.repeat(n % 3),
+                enum: n === 2 ? [HOSTILE] : undefined,
+              },
+            ]),
+          ),
+        },
+        initial: { field_1: "x".repeat(300) },
+      }),
     }),
   },
   failed: {

@@ -1,7 +1,22 @@
 /** A made-up kernel: one run, in whatever state the page wants to see. */
 
-import type { LogLine, Output, Run, Shown, Stack, Task, Transition } from "../src/protocol";
-import type { Action, Capability, Transport } from "../src/transport";
+import type {
+  LogLine,
+  Output,
+  Run,
+  Shown,
+  Stack,
+  Task,
+  Transition,
+  Waiting,
+} from "../src/protocol";
+import {
+  type Action,
+  type Capability,
+  type Details,
+  type Transport,
+  TransportError,
+} from "../src/transport";
 
 export function fakeRun(changes: Partial<Run> = {}): Run {
   const now = Date.now() / 1000;
@@ -42,6 +57,22 @@ export function fakeRun(changes: Partial<Run> = {}): Run {
   };
 }
 
+export function fakeWaiting(changes: Partial<Waiting> = {}): Waiting {
+  return {
+    kind: "approval",
+    text: "",
+    run: null,
+    until: null,
+    number: 1,
+    key: null,
+    schema: null,
+    initial: null,
+    description: null,
+    held: false,
+    ...changes,
+  };
+}
+
 export interface Fake {
   run: Run;
   line?: (number: number) => Omit<LogLine, "number">;
@@ -50,6 +81,7 @@ export interface Fake {
   transitions?: Transition[];
   stacks?: Stack[];
   capability?: Capability;
+  refuse?: (details: Details) => string | null; // why an action is refused
 }
 
 export class FakeTransport implements Transport {
@@ -108,9 +140,12 @@ export class FakeTransport implements Transport {
     return { stacks, count: stacks.length };
   }
 
-  async act(action: Action): Promise<Run> {
-    this.asked.push(action);
+  async act(action: Action, details: Details = {}): Promise<Run> {
+    const more = JSON.stringify(details);
+    this.asked.push(more === "{}" ? action : `${action} ${more}`);
     await new Promise((resolve) => setTimeout(resolve, 300));
+    const refusal = this.fake.refuse?.(details);
+    if (refusal) throw new TransportError("refused", refusal);
     const now = Date.now() / 1000;
     const { run } = this.fake;
     const paused = now - (run.paused_since ?? now);

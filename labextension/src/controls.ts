@@ -48,7 +48,10 @@ export function controls(run: Run, pending: Action | null, able: boolean): Contr
   const cancelling = run.state_type === "CANCELLING" || run.asked === "cancel";
   const answers = run.waiting?.kind === "approval" || run.waiting?.kind === "input";
   let hold: Control | null = null;
-  if (!cancelling && run.state_type === "PAUSED" && !answers) hold = button("resume", "Resume");
+  // what waits for a person goes on by the answer, and beside may be paused
+  if (!cancelling && run.state_type === "PAUSED" && (!answers || run.waiting?.held)) {
+    hold = run.asked === "pause" ? button("pause", "Pause", true) : button("resume", "Resume");
+  }
   if (!cancelling && run.state_type === "RUNNING") {
     hold = button("pause", "Pause", run.asked === "pause");
   }

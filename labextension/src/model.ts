@@ -26,7 +26,7 @@ import {
   type Transition,
 } from "./protocol";
 import { isTerminal } from "./states";
-import type { Action, Transport } from "./transport";
+import type { Action, Details, Transport } from "./transport";
 
 export interface ModelOptions {
   name: string;
@@ -137,20 +137,30 @@ export class RunModel {
     this.listeners.clear();
   }
 
-  async act(action: Action, input?: string): Promise<void> {
+  async act(action: Action, details?: Details): Promise<void> {
+    const refusal = await this.answer(action, details);
+    if (refusal === null) return;
+    this.problem = refusal;
+    this.changed();
+  }
+
+  /** Like `act`, for what shows by itself why it was refused: answers with the reason. */
+  async answer(action: Action, details?: Details): Promise<string | null> {
     const { transport } = this.status;
-    if (!transport || this.pending) return;
+    if (!transport || this.pending) return null;
+    let refusal: string | null = null;
     this.pending = action;
     this.problem = null;
     this.changed();
     try {
-      const run = await transport.act(action, input);
+      const run = await transport.act(action, details);
       if (run) this.take({ run, now: null, lines: [], kernelAlive: null }, this.status.source);
     } catch (error) {
-      this.problem = error instanceof Error ? error.message : String(error);
+      refusal = error instanceof Error ? error.message : String(error);
     }
     this.pending = null;
     this.changed();
+    return refusal;
   }
 
   dismissProblem(): void {

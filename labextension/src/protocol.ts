@@ -73,6 +73,12 @@ export interface Waiting {
   text: string;
   run: string | null;
   until: number | null;
+  number: number | null; // of a question, so that no answer comes to another
+  key: string | null;
+  schema: Fields | null; // of the input that is asked for, a JSON schema
+  initial: Fields | null; // what is taken for fields that are left out
+  description: string | null;
+  held: boolean; // whether a pause is asked beside
 }
 
 /** One call of a stack. */
@@ -172,6 +178,10 @@ function fields(value: unknown): Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value)
     ? (value as Fields)
     : {};
+}
+
+function fieldsOrNull(value: unknown): Fields | null {
+  return typeof value === "object" && value !== null ? fields(value) : null;
 }
 
 function list(value: unknown): unknown[] {
@@ -289,6 +299,12 @@ function readWaiting(value: unknown): Waiting | null {
     text: words(it.text),
     run: textOrNull(it.run),
     until: numberOrNull(it.until),
+    number: numberOrNull(it.number),
+    key: wordsOrNull(it.key),
+    schema: fieldsOrNull(it.schema),
+    initial: fieldsOrNull(it.initial),
+    description: wordsOrNull(it.description),
+    held: it.held === true,
   };
 }
 

@@ -52,6 +52,6 @@ export function runLabel(run: Stateful & { asked: string | null; reason?: string
   if (run.asked === "cancel") {
     return run.reason === "timeout" && run.state_type === "RUNNING" ? "Timed out…" : "Cancelling…";
   }
-  if (run.asked === "pause" && run.state_type === "RUNNING") return "Pausing…";
+  if (run.asked === "pause" && ["RUNNING", "PAUSED"].includes(run.state_type)) return "Pausing…";
   return stateLabel(run);
 }

@@ -9,6 +9,16 @@ import type { LogLine, Output, Run, Shown, Stack, Task, Transition } from "./pro
 
 export type Action = "cancel" | "kill" | "abandon" | "pause" | "resume" | "replace";
 
+/** What goes with an action. */
+export interface Details {
+  /** The answer to what a run waits for: any JSON. */
+  input?: unknown;
+  /** Which question is answered, by its number; 0 for none: a pause is lifted. */
+  question?: number;
+  /** Why a run is cancelled, in words. */
+  reason?: string;
+}
+
 /**
  * - `live`: actions take hold at once.
  * - `queued`: actions take hold when the running cell ends.
@@ -44,7 +54,7 @@ export interface Transport {
   /** Where the run's code is now. */
   where(): Promise<StackPage>;
   /** Ask for an action; answers with the run as it is then. */
-  act(action: Action, input?: string): Promise<Run | null>;
+  act(action: Action, details?: Details): Promise<Run | null>;
   /** Hear of changes until the returned function is called. */
   listen(listener: (change: Shown) => void): () => void;
 }

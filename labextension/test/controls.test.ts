@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { fakeRun } from "../demo/fake";
+import { fakeRun, fakeWaiting } from "../demo/fake";
 import { controls } from "../src/controls";
 import type { Stopping } from "../src/protocol";
 import { runLabel } from "../src/states";
@@ -32,9 +32,20 @@ test("a run that is being cancelled offers nothing else", () => {
 });
 
 test("a run that waits for an answer is resumed by the answer only", () => {
-  const waiting = { kind: "approval", text: "", run: null, until: null };
+  const waiting = fakeWaiting();
   expect(controls(fakeRun({ state_type: "PAUSED" }), null, true).hold?.action).toBe("resume");
   expect(controls(fakeRun({ state_type: "PAUSED", waiting }), null, true).hold).toBeNull();
+});
+
+test("a pause beside a question is lifted by itself", () => {
+  const paused = { state_type: "PAUSED", waiting: fakeWaiting({ held: true }) };
+  expect(controls(fakeRun(paused), null, true).hold).toMatchObject({
+    action: "resume",
+    enabled: true,
+  });
+  const asked = fakeRun({ ...paused, asked: "pause" });
+  expect(controls(asked, null, true).hold).toMatchObject({ label: "Pausing…", enabled: false });
+  expect(runLabel(asked)).toBe("Pausing…");
 });
 
 test("a run that has ended has no buttons", () => {

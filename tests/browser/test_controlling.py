@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Opener
 from tests.browser.servers import Server
@@ -77,22 +80,98 @@ def test_a_rerun_waits_and_can_replace(open_notebook: Opener, lab: Server) -> No
     page.view(1).expect_state("CANCELLED")
 
 
-def test_a_run_that_asks_is_approved_by_the_button(open_notebook: Opener, server: Server) -> None:
-    """A run that waits for approval shows the question, and goes on when Approve is clicked."""
-    asking = """%%flow asking
+APPROVAL = """%%flow asking
 from jupyter_flows import pause_flow_run
 pause_flow_run(timeout=60, key="is the model good?")
 print("went on")
 """
-    server.write("approval.ipynb", [LOAD, asking])
-    page = open_notebook(server, "approval.ipynb")
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_run_that_asks_is_approved_or_rejected_by_a_button(
+    open_notebook: Opener, server: Server, busy: bool
+) -> None:
+    """Approve lets a run that waits go on, Reject cancels it and says so; kernel idle or busy."""
+    name = f"approval-{'busy' if busy else 'idle'}.ipynb"
+    server.write(name, [LOAD, APPROVAL, APPROVAL, BUSY])
+    page = open_notebook(server, name)
+    for index in range(3):
+        page.run_cell(index)
+    approved, rejected = page.view(1), page.view(2)
+    approved.expect_state("PAUSED")
+    rejected.expect_state("PAUSED")
+    if busy:
+        page.start_cell(3)
+    assert "is the model good?" in approved.root.inner_text()
+    approved.click("Approve")
+    approved.expect_state("COMPLETED")
+    rejected.click("Reject")
+    rejected.expect_state("CANCELLED")
+    assert "Cancelled: Rejected" in rejected.root.inner_text()
+    if busy:
+        assert "*" in (page.cell(3).locator(".jp-InputPrompt").text_content() or "")
+
+
+ORDERING = """%%flow shirts
+from typing import Literal
+from pydantic import Field
+from jupyter_flows import RunInput, pause_flow_run
+
+class Order(RunInput):
+    size: Literal["S", "M"]
+    count: int = Field(default=1, gt=0, description="How <b>many</b>")
+
+order = pause_flow_run(wait_for_input=Order.with_initial_data(description="Which shirt?"))
+f"{order.count} {order.size}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("fixture", "busy"),
+    [("lab", False), ("lab", True), ("lab_without_labextension", True)],
+    ids=["idle", "busy", "widget"],
+)
+def test_input_that_is_refused_can_be_mended_in_the_view(
+    open_notebook: Opener, request: pytest.FixtureRequest, fixture: str, busy: bool
+) -> None:
+    """What is typed as JSON is checked, refused beneath the field by name, kept, and then taken."""
+    server: Server = request.getfixturevalue(fixture)
+    name = f"ordering-{fixture}-{busy}.ipynb"
+    server.write(name, [LOAD, ORDERING, BUSY])
+    page = open_notebook(server, name)
     page.run_cell(0)
     page.run_cell(1)
     view = page.view(1)
     view.expect_state("PAUSED")
-    assert "is the model good?" in view.root.inner_text()
-    view.click("Approve")
+    if busy:
+        page.start_cell(2)
+    for told in ("Which shirt?", '"S" or "M" · required', "How <b>many</b>"):
+        expect(view.root).to_contain_text(told)
+    field = view.root.get_by_role("textbox", name="Input, as JSON")
+    assert json.loads(field.input_value()) == {"size": None, "count": 1}
+    field.click()
+    page.page.keyboard.press("Control+A")
+    page.page.keyboard.type('{"size": "XL", "count": 0')
+    view.click("Send")
+    alert = view.root.get_by_role("alert")
+    expect(alert).to_contain_text("This is not JSON yet")
+    expect(field).to_be_focused()
+    page.page.keyboard.press("Control+End")
+    page.page.keyboard.type("}")
+    view.click("Send")
+    expect(alert).to_contain_text("size: ")
+    expect(alert).to_contain_text("count: ")
+    assert field.input_value() == '{"size": "XL", "count": 0}'
+    view.expect_state("PAUSED")
+    page.page.keyboard.press("Control+A")
+    page.page.keyboard.type('{"size": "S"}')
+    page.page.keyboard.press("Control+Enter")
     view.expect_state("COMPLETED")
+    view.root.get_by_role("button", name="Show the details").click()
+    view.tab("Details").click()
+    expect(view.root).to_contain_text("'1 S'")
+    if busy:
+        assert "*" in (page.cell(2).locator(".jp-InputPrompt").text_content() or "")
 
 
 def test_input_is_answered_in_the_view(open_notebook: Opener, lab: Server) -> None:

@@ -58,6 +58,25 @@ pause_flow_run(timeout=600, key="is the model good enough?")
 ASKS = """%%flow asks
 input("Which learning rate?")
 """
+ORDERS = """%%flow orders
+from datetime import date
+from typing import Literal
+from pydantic import Field
+from jupyter_flows import RunInput, pause_flow_run
+
+class Order(RunInput):
+    size: Literal["S", "M", "L"]
+    count: int = Field(default=1, gt=0, description="How many of them, all of the same size")
+    day: date | None = Field(default=None, description="When it is to be there")
+    tags: list[str]
+
+pause_flow_run(
+    wait_for_input=Order.with_initial_data(
+        description="The printer in Berlin is broken: this one goes to Lyon. Which shirt?"
+    ),
+    key="shirt",
+)
+"""
 LONG = """%%flow {name}
 import time
 for a_variable_whose_name_is_long_too in range(1_000_000):
@@ -110,6 +129,7 @@ CELLS = [
     MANY,
     COLOURS,
     TASKS,
+    ORDERS,
 ]
 
 
@@ -119,9 +139,8 @@ def bring_about(page: NotebookPage) -> dict[str, RunView]:
         page.run_cell(index)
     page.run_cell(6)
     names = "running paused cancelling failed completed waiting approval input long many colours"
-    views = {
-        name: page.view(number) for number, name in enumerate([*names.split(), "tasks"], start=1)
-    }
+    names += " tasks refused"
+    views = {name: page.view(number) for number, name in enumerate(names.split(), start=1)}
     views["running"].wait_for_lines(1)
     views["paused"].wait_for_lines(1)
     views["paused"].click("Pause")
@@ -134,6 +153,9 @@ def bring_about(page: NotebookPage) -> dict[str, RunView]:
     views["waiting"].expect_state("SCHEDULED")
     views["approval"].expect_state("PAUSED")
     views["input"].expect_state("PAUSED")
+    views["refused"].expect_state("PAUSED")
+    views["refused"].click("Send")
+    expect(views["refused"].root.get_by_role("alert")).to_contain_text("size: ")
     views["long"].wait_for_lines(5)
     views["many"].wait_for_lines(99_999, timeout=30_000)
     expect(views["many"].line(99_999)).to_be_attached()

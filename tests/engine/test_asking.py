@@ -1,6 +1,8 @@
 """A run that waits for a person: for approval, or for a line of text."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -191,6 +193,35 @@ def test_input_where_nobody_can_answer_is_an_error(monkeypatch):
     monkeypatch.setattr(asking, "can_ask", lambda run, kind: "Nobody is there.")
     with pytest.raises(NobodyToAsk, match="Nobody is there"):
         nobody.start().result(20)
+
+
+def test_a_foreground_call_that_nobody_can_answer_is_an_error():
+    """A call that blocks the only thread of a program says so at once, a task's question too."""
+    source = """
+import jupyter_flows as jf
+
+@jf.task
+def asks():
+    return jf.pause_flow_run(wait_for_input=int)
+
+@jf.flow
+def direct():
+    jf.pause_flow_run()
+
+@jf.flow
+def submitted():
+    asks.submit().result()
+
+for each in (direct, submitted):
+    try:
+        each()
+    except jf.errors.NobodyToAsk as error:
+        print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    lines = ran.stdout.splitlines()
+    assert [line.split("'")[1] for line in lines] == ["direct", "submitted"], ran.stderr
+    assert all("Start it in the background with .start()" in line for line in lines)
 
 
 def test_breakpoint_is_a_clear_error():

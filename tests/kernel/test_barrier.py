@@ -110,6 +110,20 @@ def test_the_variable_makes_every_cell_wait(new_kernel: Callable[..., Any]) -> N
     kernel.until(run, "COMPLETED")
 
 
+def test_a_call_that_asks_where_cells_wait_is_an_error(new_kernel: Callable[..., Any]) -> None:
+    """With JUPYTER_FLOWS_WAIT=1 a flow that a cell calls and that asks a person fails at once."""
+    kernel = new_kernel(JUPYTER_FLOWS_WAIT="1")
+    kernel.run(
+        "from jupyter_flows import flow, pause_flow_run\n"
+        "@flow\ndef asks(): pause_flow_run()\n"
+        "@flow\nasync def asks_async(): await pause_flow_run(wait_for_input=int)"
+    )
+    for source in ("asks()", "await asks_async()"):
+        error = kernel.run(source)["error"]
+        assert error["ename"] == "NobodyToAsk"
+        assert "cells wait for their runs" in error["evalue"]
+
+
 def test_an_interrupt_ends_the_wait_and_not_the_run(flows: Any) -> None:
     """Interrupting a waiting cell gives the prompt back; the run goes on."""
     request = flows.begin(

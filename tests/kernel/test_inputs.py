@@ -1,7 +1,12 @@
 """`input()` and `getpass()` in a background run of a real kernel."""
 
+import json
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def test_input_becomes_a_question_that_a_person_answers(flows: Any) -> None:
@@ -58,3 +63,114 @@ def test_passwords_are_not_asked_for(flows: Any) -> None:
     ):
         flows.run(f"%%flow secret --no-view\n{source}")
         assert flows.until(flows.latest(), "FAILED")["error"]["type"] == "NobodyToAsk"
+
+
+ASKS = """%%flow shirts --no-view
+from typing import Literal
+from pydantic import Field
+from jupyter_flows import RunInput, pause_flow_run
+
+class Order(RunInput):
+    size: Literal["S", "M"]
+    count: int = Field(default=1, gt=0, description="How many")
+
+order = pause_flow_run(wait_for_input=Order.with_initial_data(description="Which?"), key="shirt")
+f"{order.count} {order.size}"
+"""
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_what_is_asked_for_can_be_read_and_answered_from_outside(flows: Any, on: str) -> None:
+    """The schema travels; bad input is refused with the names of the fields; good input goes on."""
+    flows.run(ASKS.replace("--no-view", f"--no-view --on {on}"))
+    run = flows.latest()
+    waiting = flows.until(run, "PAUSED")["waiting"]
+    assert (waiting["kind"], waiting["key"]) == ("input", "shirt")
+    assert (waiting["description"], waiting["initial"]) == ("Which?", {"count": 1})
+    assert waiting["schema"]["required"] == ["size"]
+    assert waiting["schema"]["properties"]["count"]["description"] == "How many"
+    wrong = {"protocol": 1, "action": "resume", "run": run, "input": {"size": "XL", "count": 0}}
+    refused = flows.ask(wrong)
+    assert (refused["status"], refused["ename"]) == ("error", "InvalidInput")
+    assert "size: " in refused["evalue"]
+    assert "count: " in refused["evalue"]
+    assert "\n" not in refused["evalue"]
+    assert flows.ask({**wrong, "input": None})["evalue"].startswith("The input does not fit: size:")
+    assert flows.ask({**wrong, "question": 2})["ename"] == "NotPaused"
+    assert flows.ask({**wrong, "input": ["x" * 100_000]})["ename"] == "BadRequest"
+    assert flows.state(run) == "PAUSED"
+    flows.control("resume", run=run, input={"size": "M"}, question=waiting["number"])
+    assert flows.until(run, "COMPLETED")["result"] == "'1 M'"
+
+
+def test_a_reason_in_words_is_kept(flows: Any) -> None:
+    """A run that is rejected is cancelled, and says why."""
+    flows.run(ASKS)
+    run = flows.latest()
+    flows.until(run, "PAUSED")
+    flows.control("cancel", run=run, reason="Rejected")
+    record = flows.until(run, "CANCELLED")
+    assert (record["reason"], record["state_message"]) == ("Rejected", "Cancelled: Rejected")
+
+
+def test_the_magic_answers(flows: Any) -> None:
+    """`%flows resume ID --input` gives JSON to a run that waits for input, and text as it is."""
+    flows.run(ASKS)
+    run = flows.latest()
+    flows.until(run, "PAUSED")
+    for given, says in (
+        ("{size: M}", "--input is not JSON"),
+        ('{"size":"L"}', "The input does not fit: size: "),
+    ):
+        told = flows.run(f"%flows resume {run[:8]} --input '{given}'")["text"].strip()
+        assert told.startswith(f"UsageError: %flows resume: {says}")
+        assert "\n" not in told
+    assert "--input is for resume" in flows.run(f"%flows cancel {run[:8]} --input 1")["text"]
+    assert flows.state(run) == "PAUSED"
+    flows.run(f"""%flows resume {run[:8]} --input '{{"size":"S","count":5}}'""")
+    assert flows.until(run, "COMPLETED")["result"] == "'5 S'"
+    flows.run("%%flow asks --no-view\ninput('how many? ')")
+    run = flows.latest()
+    flows.until(run, "PAUSED")
+    flows.run(f"%flows resume {run[:8]} --input 5")
+    assert flows.until(run, "COMPLETED")["result"] == "'5'"
+
+
+def test_the_store_keeps_what_was_asked_for(flows: Any) -> None:
+    """What a run waits for is in the store with its schema, for who cannot ask the kernel."""
+    flows.run(ASKS)
+    run = flows.latest()
+    waiting = flows.until(run, "PAUSED")["waiting"]
+    store = sqlite3.connect(f"file:{flows.store}?mode=ro", uri=True)
+    deadline = time.monotonic() + 10
+    kept = None
+    while kept is None and time.monotonic() < deadline:
+        rows = store.execute("SELECT waiting FROM runs WHERE id = ?", (run,)).fetchall()
+        kept = json.loads(rows[0][0]) if rows and rows[0][0] else None
+    store.close()
+    assert kept == waiting
+    flows.control("cancel", run=run)
+    flows.until(run, "CANCELLED")
+
+
+def test_a_validator_that_takes_long_holds_up_nobody_else(flows: Any) -> None:
+    """While a validator thinks, the kernel answers other requests after a few seconds."""
+    flows.run(
+        "from jupyter_flows.kernel import control\ncontrol._RESUME_SECONDS = 0.05\n"
+        "import threading\ngo = threading.Event()"
+    )
+    flows.run(
+        "%%flow slow --no-view\n"
+        "from pydantic import field_validator\nfrom jupyter_flows import RunInput, pause_flow_run\n"
+        "class Slow(RunInput):\n    n: int\n"
+        "    @field_validator('n')\n    @classmethod\n"
+        "    def wait(cls, n):\n        go.wait()\n        return n\n"
+        "pause_flow_run(wait_for_input=Slow).n"
+    )
+    run = flows.latest()
+    flows.until(run, "PAUSED")
+    late = flows.ask({"protocol": 1, "action": "resume", "run": run, "input": {"n": 3}})
+    assert "still being checked" in late["evalue"]
+    assert flows.state(run) == "PAUSED"
+    flows.run("go.set()\ncontrol._RESUME_SECONDS = 6.0")
+    assert flows.until(run, "COMPLETED")["result"] == "3"

@@ -25,6 +25,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from multiprocessing.connection import wait
 from time import monotonic
@@ -43,10 +44,11 @@ from jupyter_flows.engine.processes.images import BarImages, LiveImage, TaskImag
 from jupyter_flows.engine.processes.inquiries import Bell, Inquiries
 from jupyter_flows.engine.processes.pickling import Portable
 from jupyter_flows.engine.processes.wire import Channel
-from jupyter_flows.engine.runs import STDOUT, FlowRun, Question
+from jupyter_flows.engine.questions import Question, read_plainly
+from jupyter_flows.engine.runs import STDOUT, FlowRun
 from jupyter_flows.engine.texts import RemoteTraceback, plain_text
-from jupyter_flows.errors import CrashedRun, FailedRun, NotActive
-from jupyter_flows.records import Frame, Stack, TaskRecord
+from jupyter_flows.errors import CrashedRun, FailedRun, InvalidInput, NotActive
+from jupyter_flows.records import Frame, Stack, TaskRecord, Waiting
 from jupyter_flows.states import Cancelled, Crashed, State, StateType
 
 _END_SECONDS = 5.0  # for a child to end once its run has
@@ -146,6 +148,7 @@ class Attempt:
             log_prints=run.captures,
             grace=run.options.cancel_grace_seconds,
             may_time_out=run.timeout is not None,
+            answers=dict(run.answers),
             refusals={kind: asking.can_ask(run, kind) for kind in ("approval", "input")},
             cwd=cwd,
             environ=dict(os.environ),
@@ -176,9 +179,9 @@ class Attempt:
             self._insisted = True
             self._send("insist")
         for number, question in list(self._questions.items()):
-            if question.answer is not None:
+            if question.answered:
                 del self._questions[number]
-                self._send("answer", number, question.answer)
+                self._send("answer", number, question.value)
         while self.inquiries.wanted:
             self._send(*self.inquiries.wanted.pop(0))
 
@@ -270,7 +273,8 @@ class Attempt:
                 getattr(run.outputs, how)(*rest)
                 run.touch()
             case "ask":
-                self._questions[details[0]] = run.ask(details[1])
+                number, waiting = details
+                self._questions[number] = run.ask(waiting, partial(self._check, number, waiting))
             case "withdraw":
                 question = self._questions.pop(details[0], None)
                 if question is not None:
@@ -301,6 +305,19 @@ class Attempt:
             case "ended":
                 self._ended = tuple(details)
                 self._deadline = monotonic() + _END_SECONDS
+
+    def _check(self, number: int, waiting: Waiting, text: str) -> str:
+        """Read an answer as the process will, and return it as it travels. Any other thread."""
+        if waiting.schema is None:
+            read_plainly(waiting, text)
+        elif self._run.held:
+            raise InvalidInput(
+                "The input cannot be checked while the run's process is suspended: resume the "
+                "run first, without input, and then answer."
+            )
+        else:
+            self.inquiries.check(number, text)
+        return text
 
     def _hear_body(self, data: bytes) -> None:
         try:

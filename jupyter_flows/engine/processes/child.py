@@ -50,14 +50,15 @@ from jupyter_flows.engine.processes.images import TaskImage
 from jupyter_flows.engine.processes.pickling import pickled
 from jupyter_flows.engine.processes.tree import adopt_orphans
 from jupyter_flows.engine.processes.wire import Channel
+from jupyter_flows.engine.questions import Question, Read
 from jupyter_flows.engine.runner import Plan
-from jupyter_flows.engine.runs import FlowRun, Question
+from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.stacks import lives_of
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.whereabouts import Position, position, stacks, what_holds
-from jupyter_flows.errors import NotPortable
+from jupyter_flows.errors import InvalidInput, NotPortable
 from jupyter_flows.records import Transition, Waiting
 from jupyter_flows.states import State, StateType
 
@@ -80,6 +81,7 @@ class Order:
     log_prints: bool
     grace: float
     may_time_out: bool
+    answers: dict[str, str]  # to questions of earlier attempts, by their keys
     refusals: dict[str, str | None]  # why nobody can be asked, by what for
     cwd: str | None
     environ: dict[str, str]
@@ -139,6 +141,7 @@ class _Child:
         self._settle_in()
         kind: type[Executor] = _OnALoop if self._order.is_async else _OnAThread
         self._run = run = ChildRun(self._order, kind(), self._channel)
+        asking.who_asks = lambda asking: run
         registry.add(run)
         run.on_done(self._wake_up)
         plan = Plan(_body(self._order), delay=lambda attempt: 0.0)
@@ -233,6 +236,9 @@ class _Child:
             self._settles_at = monotonic() + SETTLES
         elif what == "where":
             self._channel.send("answered", *details, list(stacks(run)))
+        elif what == "check":
+            number, asked, text = details
+            self._channel.send("answered", number, run.check(asked, text))
         elif what == "answer":
             run.answer(*details)
         elif what == "peek":
@@ -278,6 +284,7 @@ class ChildRun(FlowRun):
     def __init__(self, order: Order, executor: Executor, channel: Channel) -> None:
         self._channel = channel
         self._asked: dict[int, Question] = {}
+        self._checked: dict[tuple[int, str], Any] = {}  # what was made of an answer to come
         self._number = 0
         self._clock = _KernelsTimeout(channel) if order.may_time_out else None
         super().__init__(
@@ -293,6 +300,7 @@ class ChildRun(FlowRun):
             run_id=order.run_id,
         )
         self.attempt = order.attempt - 1
+        self.answers = order.answers
         self.outputs = _RelayedOutputs(channel)
 
     @property
@@ -317,15 +325,26 @@ class ChildRun(FlowRun):
         """Tell what sent the body here something, before it ends."""
         self._channel.send("told", data)
 
-    def ask(self, waiting: Waiting) -> Question:
+    def ask(self, waiting: Waiting, read: Read | None = None) -> Question:
         """Ask a person, by way of the kernel."""
-        question = super().ask(waiting)
+        question = super().ask(waiting, read)
         with self._lock:
             self._number += 1
             number = self._number
             self._asked[number] = question
         self._channel.send("ask", number, waiting)
         return question
+
+    def check(self, number: int, text: str) -> str | None:
+        """Read an answer to a question, and keep what came of it; return why it does not fit."""
+        question = self._asked.get(number)
+        if question is None:
+            return "The run does not wait for this answer any more."
+        try:
+            self._checked[number, text] = question.read(text)
+        except InvalidInput as error:
+            return str(error)
+        return None
 
     def withdraw(self, question: Question) -> None:
         """Wait for the answer no longer."""
@@ -339,15 +358,20 @@ class ChildRun(FlowRun):
 
     def answer(self, number: int, text: str) -> None:
         """Take the answer to a question. Harmless when that was withdrawn."""
+        question = self._asked.get(number)
+        if question is None:
+            return
+        key = (number, text)
+        value = self._checked[key] if key in self._checked else question.read(text)
         with self._lock:
-            question = self._asked.get(number)
-            if question is None or question not in self._questions:
+            if question not in self._questions:
                 return
-            question.answer = text
+            question.answered, question.value = True, value
+            if question.waiting.key is not None:
+                self.answers[question.waiting.key] = text
             self._drop(question)
-            if not self._questions:
-                self._unpause()
-        self.book.wake()
+        for run in {life.flow_run for life in self._family()}:
+            run.book.wake()
 
 
 class _KernelsTimeout:

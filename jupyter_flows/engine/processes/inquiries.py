@@ -14,11 +14,12 @@ from typing import Any
 
 import cloudpickle
 
-from jupyter_flows.errors import NotPortable
+from jupyter_flows.errors import InvalidInput, NotPortable
 from jupyter_flows.records import Stack
 
 _PEEK_SECONDS = 5.0
 _WHERE_SECONDS = 1.0
+_CHECK_SECONDS = 5.0
 
 
 class Bell:
@@ -93,6 +94,21 @@ class Inquiries:
         """Return where the process is; None if it does not answer."""
         answer = self._ask("where", seconds=_WHERE_SECONDS)
         return None if answer is None else list(answer[0])
+
+    def check(self, number: int, text: str) -> None:
+        """Have an answer to a question read where that is asked.
+
+        Raises:
+            InvalidInput: it does not fit, or the process does not say.
+        """
+        answer = self._ask("check", number, text, seconds=_CHECK_SECONDS)
+        if answer is None:
+            raise InvalidInput(
+                "The input could not be checked, as the run's process does not answer: it is "
+                "suspended, has ended, or C code holds it up. Nothing has changed: try again."
+            )
+        if answer[0] is not None:
+            raise InvalidInput(answer[0])
 
     def _ask(self, what: str, *details: Any, seconds: float) -> tuple[Any, ...] | None:
         """Return the answer to a message, or None if there is none in time."""

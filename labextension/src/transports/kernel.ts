@@ -18,6 +18,7 @@ import {
 import {
   type Action,
   type Capability,
+  type Details,
   type LogPage,
   type OutputPage,
   type StackPage,
@@ -81,8 +82,8 @@ export class KernelTransport implements Transport {
     return { stacks, count: Math.max(count, stacks.length) };
   }
 
-  async act(action: Action, input?: string): Promise<Run | null> {
-    const reply = await this.request(action, input === undefined ? {} : { input }, SECONDS_TO_ACT);
+  async act(action: Action, details: Details = {}): Promise<Run | null> {
+    const reply = await this.request(action, { ...details }, SECONDS_TO_ACT);
     return readRun(reply.run);
   }
 

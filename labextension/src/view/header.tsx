@@ -125,7 +125,9 @@ function Buttons({ model, run, stopping }: ButtonsProps) {
       aria-disabled={!control.enabled}
       title={able ? title : "The kernel does not answer"}
       onClick={() => {
-        if (control.enabled) void model.act(control.action);
+        // this button answers no question: it only ends a pause
+        const details = control.action === "resume" ? { question: 0 } : {};
+        if (control.enabled) void model.act(control.action, details);
       }}
     >
       {control.action === "pause" && <PauseIcon />}
