@@ -26,6 +26,7 @@ from jupyter_flows.errors import (
     FlowPauseTimeout,
     FlowsError,
     MissingResult,
+    NonRetryableException,
     NotPaused,
     ParameterError,
     RunCancellation,
@@ -34,7 +35,7 @@ from jupyter_flows.errors import (
 from jupyter_flows.flows import Flow, flow
 from jupyter_flows.futures import Future, as_completed, wait
 from jupyter_flows.states import State, StateType
-from jupyter_flows.tasks import Task, task, unmapped
+from jupyter_flows.tasks import Task, exponential_backoff, task, unmapped
 from jupyter_flows.timeouts import timeout, timeout_async
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ __all__ = [
     "FlowsError",
     "Future",
     "MissingResult",
+    "NonRetryableException",
     "NotPaused",
     "ParameterError",
     "RunCancellation",
@@ -87,6 +89,7 @@ __all__ = [
     "as_completed",
     "checkpoint",
     "current_run",
+    "exponential_backoff",
     "flow",
     "get_run_context",
     "get_run_logger",

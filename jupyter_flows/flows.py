@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -17,7 +17,7 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.futures import resolve
@@ -43,7 +43,9 @@ class Flow(Generic[P, R]):
         on: str | None = None,
         tags: Iterable[str] = (),
         retries: int = 0,
-        retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
+        retry_delay_seconds: RetryDelay = 0.0,
+        retry_jitter_factor: float | None = None,
+        retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
         validate_parameters: bool = True,
@@ -65,6 +67,8 @@ class Flow(Generic[P, R]):
         self.options = Options(
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
+            retry_jitter_factor=retry_jitter_factor,
+            retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
@@ -145,6 +149,7 @@ class Flow(Generic[P, R]):
             flow_name=self.name,
             executor=executor,
             options=replace(self.options, log_prints=log_prints),
+            author=self,
             name=self._run_name(parameters),
             parameters=parameters,
             tags=self.tags,
@@ -218,6 +223,7 @@ class Flow(Generic[P, R]):
         return Plan(
             body,
             delay=run.options.retry_delay,
+            condition=run.options.retry_condition_fn,
             timeout_seconds=run.options.timeout_seconds,
             on_completed=on_completed,
             portable=portable or call,
@@ -268,7 +274,13 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         tags: words to find its runs by.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each
-            attempt, or a function that is given `retries` and returns them.
+            attempt, or a function that is given `retries` and returns them, such as
+            ``exponential_backoff(backoff_factor=1)`` makes.
+        retry_jitter_factor: how much a delay is left to chance, so that what failed
+            together is not tried again together: it is up to 1 + this times as long,
+            and on average as long as without.
+        retry_condition_fn: is given the flow, its run and the FAILED state, and says
+            whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when a run has failed for taking too long; the clock stands
             still while the run is paused.
         log_prints: whether prints become log lines. By default those of background

@@ -11,7 +11,8 @@ from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
+from jupyter_flows.engine.options import exponential_backoff as exponential_backoff
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import NotInARun
@@ -47,7 +48,9 @@ class Task(Generic[P, R]):
         name: str | None = None,
         tags: Iterable[str] = (),
         retries: int = 0,
-        retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
+        retry_delay_seconds: RetryDelay = 0.0,
+        retry_jitter_factor: float | None = None,
+        retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
     ) -> None:
@@ -64,6 +67,8 @@ class Task(Generic[P, R]):
         self.options = Options(
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
+            retry_jitter_factor=retry_jitter_factor,
+            retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
         )
 
@@ -104,6 +109,8 @@ class Task(Generic[P, R]):
             name=self.name,
             retries=self.options.retries,
             retry_delay_seconds=self.options.retry_delay_seconds,
+            retry_jitter_factor=self.options.retry_jitter_factor,
+            retry_condition_fn=self.options.retry_condition_fn,
             timeout_seconds=self.options.timeout_seconds,
             log_prints=self.log_prints,
             validate_parameters=False,
@@ -156,6 +163,8 @@ class Task(Generic[P, R]):
             "tags": self.tags,
             "retries": self.options.retries,
             "retry_delay_seconds": self.options.retry_delay_seconds,
+            "retry_jitter_factor": self.options.retry_jitter_factor,
+            "retry_condition_fn": self.options.retry_condition_fn,
             "timeout_seconds": self.options.timeout_seconds,
             "log_prints": self.log_prints,
         }
@@ -182,6 +191,7 @@ class Task(Generic[P, R]):
         return TaskRun(
             self.name,
             parent=caller,
+            author=self,
             log_prints=self.log_prints,
             retries=self.options.retries,
         )
@@ -196,6 +206,7 @@ class Task(Generic[P, R]):
         return Plan(
             body if args or kwargs else fn,
             delay=self.options.retry_delay,
+            condition=self.options.retry_condition_fn,
             timeout_seconds=self.options.timeout_seconds,
         )
 
@@ -223,7 +234,13 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         tags: words to find its runs by.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each
-            attempt, or a function that is given `retries` and returns them.
+            attempt, or a function that is given `retries` and returns them, such as
+            ``exponential_backoff(backoff_factor=1)`` makes.
+        retry_jitter_factor: how much a delay is left to chance, so that what failed
+            together is not tried again together: it is up to 1 + this times as long,
+            and on average as long as without.
+        retry_condition_fn: is given the task, its run and the FAILED state, and says
+            whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when an attempt has failed for taking too long.
         log_prints: whether prints become log lines; the flow's choice by default.
     """

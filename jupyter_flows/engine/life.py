@@ -77,6 +77,7 @@ class Life:
         "active",
         "asked_at",
         "attempt",
+        "author",
         "cancel_reason",
         "created",
         "decided",
@@ -112,6 +113,7 @@ class Life:
         self.started: float | None = None
         self.ended: float | None = None
         self.attempt = 0
+        self.author: Any = None  # the flow or task that it is a run of
         self.state = state
         self.states = [state]
         self.pending = False
@@ -254,15 +256,24 @@ class Life:
         with self._lock:
             if self.cancel_reason not in (None, "timeout"):
                 return False
-            self._stop_hunting()
-            self.cancel_reason = self.ladder = self.stopping = self.grace = None
-            self.rung = ASK
-            self.delivered = False
-            self._mark()
+            self._forget_timeout()
             self._unpause()
             self._move(AwaitingRetry(message))
         self.announce()
         return True
+
+    def forget_timeout(self) -> None:
+        """Go on as if in time, now that a timeout has ended an attempt. Harmless without one."""
+        with self._lock:
+            if self.cancel_reason == "timeout":
+                self._forget_timeout()
+
+    def _forget_timeout(self) -> None:
+        self._stop_hunting()
+        self.cancel_reason = self.ladder = self.stopping = self.grace = None
+        self.rung = ASK
+        self.delivered = False
+        self._mark()
 
     def decide(self, state: State) -> State:
         """Return the state to end in, now that its code has stopped and means `state`.

@@ -10,12 +10,15 @@ ended is in its state. The caller decides what to make of it (`reraise`).
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.current import current, running_loop
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
@@ -24,6 +27,7 @@ from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timeouts import start_timeout
+from jupyter_flows.errors import NonRetryableException
 from jupyter_flows.states import State, StateType
 
 if TYPE_CHECKING:
@@ -31,17 +35,20 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN = 0.005  # seconds
 
+_logger = logging.getLogger("jupyter_flows.retries")
+
 
 class Plan:
     """What is to be run: a body, and what the run's author wants done around it."""
 
-    __slots__ = ("body", "delay", "on_completed", "portable", "timeout_seconds")
+    __slots__ = ("body", "condition", "delay", "on_completed", "portable", "timeout_seconds")
 
     def __init__(
         self,
         body: Callable[[], Any],
         *,
         delay: Callable[[int], float],
+        condition: Callable[[Any, Any, Any], Any] | None = None,
         timeout_seconds: float | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
@@ -50,6 +57,7 @@ class Plan:
         self.portable = portable  # makes the same body for a worker that is not in this process
         self.on_completed = on_completed
         self.delay = delay
+        self.condition = condition
         self.timeout_seconds = timeout_seconds
 
     def with_body(self, body: Callable[[], Any]) -> Plan:
@@ -57,6 +65,7 @@ class Plan:
         return Plan(
             body,
             delay=self.delay,
+            condition=self.condition,
             timeout_seconds=self.timeout_seconds,
             on_completed=self.on_completed,
             portable=self.portable,
@@ -91,7 +100,8 @@ def run_sync(life: Life, plan: Plan) -> None:
                 life.note_delivery()
             while _has_helpers(life):
                 wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
-            delay = settle(life, state, plan)
+            state, again = _judge(life, state, plan, enter)
+            delay = settle(life, state, plan, again)
             if delay is None:
                 return
             life.sleep(delay)
@@ -138,7 +148,8 @@ async def run_async(life: Life, plan: Plan) -> None:
                 life.note_delivery()
             while _has_helpers(life):
                 await root.sleep(_LOOK_AGAIN)
-            delay = settle(life, state, plan)
+            state, again = await _judge_async(life, state, plan, root)
+            delay = settle(life, state, plan, again)
             if delay is None:
                 return
             await root.sleep(delay)
@@ -193,14 +204,82 @@ def _pass() -> None:
     """Wait on, whatever is asked."""
 
 
-def settle(life: Life, state: State, plan: Plan) -> float | None:
+def _judge(
+    life: Life, state: State, plan: Plan, enter: Callable[[Callable[[], Any]], Any]
+) -> tuple[State, bool]:
+    """Return the state that an attempt led to, and whether there is to be another."""
+    state, again = _wants_another(life, state, plan)
+    condition = plan.condition
+    if not again or condition is None:
+        return state, again
+    try:
+        return state, bool(enter(lambda: _awaited(condition(life.author, life, state))))
+    except BaseException as error:
+        return _without_condition(life, state, error), False
+
+
+async def _judge_async(life: Life, state: State, plan: Plan, root: Root) -> tuple[State, bool]:
+    """Do what `_judge` does, without blocking the event loop for a condition that awaits."""
+    state, again = _wants_another(life, state, plan)
+    condition = plan.condition
+    if not again or condition is None:
+        return state, again
+
+    async def ask() -> Any:
+        answer = condition(life.author, life, state)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    try:
+        with root:
+            return state, bool(await enter_task_async(ask))
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        return _without_condition(life, state, error), False
+    finally:
+        root.settle()
+
+
+def _wants_another(life: Life, state: State, plan: Plan) -> tuple[State, bool]:
+    """Return the state of an attempt, and whether another is left and could help."""
+    if life.delivered:
+        state = life.cancelled_state()
+    failed = state.type is StateType.FAILED and life.attempt <= life.retries
+    if not failed or isinstance(state.data, NonRetryableException):
+        return state, False
+    if plan.condition is not None:
+        life.forget_timeout()  # the condition is not late
+    return state, True
+
+
+def _without_condition(life: Life, state: State, error: BaseException) -> State:
+    """Return the state of an attempt whose condition for another could not be asked."""
+    if not isinstance(error, Exception):
+        return state_of_error(life, error)
+    _logger.error("Its retry_condition_fn failed, so it is not tried again.", exc_info=error)
+    return state
+
+
+def _awaited(value: Any) -> Any:
+    """Return a value, or, in sync code, what it is to be awaited for."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    if running_loop() is None:
+        return asyncio.run(wait())
+    with ThreadPoolExecutor(1) as pool:  # a loop of others runs on this thread
+        return pool.submit(asyncio.run, wait()).result()
+
+
+def settle(life: Life, state: State, plan: Plan, again: bool) -> float | None:
     """Give a run the state that an attempt led to; return the delay before the next attempt.
 
     None says that there is no next: the run has ended.
     """
-    if life.delivered:
-        state = life.cancelled_state()
-    if state.type is StateType.FAILED and life.attempt <= life.retries:
+    if again:
         try:
             delay = plan.delay(life.attempt)
         except Exception as error:

@@ -87,6 +87,7 @@ class FlowRun(Life):
         flow_name: str,
         executor: Executor,
         options: Options,
+        author: Any = None,
         name: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         tags: Collection[str] = (),
@@ -102,6 +103,7 @@ class FlowRun(Life):
         self.flow_name = flow_name
         self.executor = executor
         self.options = options
+        self.author = author
         self.parameters = dict(parameters or {})
         self.tags = frozenset(tags)
         self.parent = parent

@@ -7,7 +7,7 @@ second, so what each holds is kept small.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine.life import Life, as_transition
 from jupyter_flows.engine.logs import LineWriter
@@ -69,6 +69,7 @@ class TaskRun(Life):
         task_name: str,
         *,
         parent: Life,
+        author: Any = None,
         log_prints: bool | None = None,
         retries: int = 0,
     ) -> None:
@@ -76,6 +77,7 @@ class TaskRun(Life):
         super().__init__(task_name, Pending(), flow_run._lock)
         self.flow_run = flow_run
         self.parent = parent
+        self.author = author
         self.log_prints = flow_run.options.log_prints if log_prints is None else log_prints
         self.task_retries = retries
         self._out: LineWriter | None = None
