@@ -17,6 +17,7 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
+from jupyter_flows.engine.hooks import H, Hook, Hooked, Hooks
 from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
@@ -31,8 +32,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Flow(Generic[P, R]):
+class Flow(Hooked, Generic[P, R]):
     """A function whose calls are runs. Made by `@flow`."""
+
+    author: Any = None
+    """What its runs are of, if not of it: a task that is called outside of runs."""
 
     def __init__(
         self,
@@ -51,6 +55,11 @@ class Flow(Generic[P, R]):
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
         kill_grace_seconds: float = 30.0,
+        on_running: Iterable[Hook] | None = None,
+        on_completion: Iterable[Hook] | None = None,
+        on_failure: Iterable[Hook] | None = None,
+        on_cancellation: Iterable[Hook] | None = None,
+        on_crashed: Iterable[Hook] | None = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
@@ -72,6 +81,13 @@ class Flow(Generic[P, R]):
             timeout_seconds=timeout_seconds,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
+        )
+        self.hooks = Hooks(
+            on_running=on_running,
+            on_completion=on_completion,
+            on_failure=on_failure,
+            on_cancellation=on_cancellation,
+            on_crashed=on_crashed,
         )
         self._validate = validate_parameters
         self._parameters  # noqa: B018 - says what is wrong with them, where they are written
@@ -149,7 +165,7 @@ class Flow(Generic[P, R]):
             flow_name=self.name,
             executor=executor,
             options=replace(self.options, log_prints=log_prints),
-            author=self,
+            author=self.author or self,
             name=self._run_name(parameters),
             parameters=parameters,
             tags=self.tags,
@@ -239,8 +255,13 @@ class Flow(Generic[P, R]):
             "log_prints": self.log_prints,
             "validate_parameters": self._validate,
             **self.options.chosen(),
+            **self.hooks.chosen(),
         }
         return Flow(self.fn, **(kept | options))
+
+    def on_crashed(self, hook: H) -> H:
+        """Call a function when a run is CRASHED. A decorator."""
+        return self.hooks.add("on_crashed", hook)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind to an instance, as a method does."""
@@ -291,6 +312,12 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             until the code is interrupted at a safe line. Default 1.
         kill_grace_seconds: how long it waits until what has not stopped by then is
             stopped by force. Default 30, as in Prefect.
+        on_running, on_completion, on_failure, on_cancellation, on_crashed: lists of
+            functions that are called when an attempt of a run begins, and when a run
+            ends like this, with the flow, the run and its state; sync or async. More
+            are added by decorators such as ``@my_flow.on_failure``. Whoever waits for
+            a run waits for its hooks, for 30 s each at most; what one raises is in
+            the run's log.
     """
     if fn is None:
         return lambda fn: Flow(fn, **options)

@@ -116,7 +116,7 @@ class SubmittedTasks:
         """
         while left := self._left():
             for task_run in left:
-                wait_in_run(self._run, task_run.state_is_final, task_run.on_done, heed=_pass)
+                wait_in_run(self._run, task_run.is_over, task_run.on_done, heed=_pass)
         return self._joined()
 
     async def join_async(self) -> bool:
@@ -128,7 +128,7 @@ class SubmittedTasks:
 
     def _left(self) -> list[TaskRun]:
         """Return those that have not ended; what they submit is added before they have."""
-        return [task_run for task_run in list(self._task_runs) if not task_run.state_is_final()]
+        return [task_run for task_run in list(self._task_runs) if not task_run.is_over()]
 
     def _joined(self) -> bool:
         self._threads.close()
@@ -210,7 +210,7 @@ def as_completed(
     left = list(futures)
     deadline = None if timeout is None else monotonic() + timeout
     while left:
-        for future in [each for each in left if each.task_run.state_is_final()]:
+        for future in [each for each in left if each.task_run.is_over()]:
             left.remove(future)
             yield future
         if not left:

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.hooks import Hook, Hooked, Hooks
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
 from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
@@ -38,7 +39,7 @@ def unmapped(value: R) -> Unmapped[R]:
     return Unmapped(value)
 
 
-class Task(Generic[P, R]):
+class Task(Hooked, Generic[P, R]):
     """A function whose calls in a flow are task runs. Made by `@task`."""
 
     def __init__(
@@ -53,6 +54,10 @@ class Task(Generic[P, R]):
         retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
+        on_running: Iterable[Hook] | None = None,
+        on_completion: Iterable[Hook] | None = None,
+        on_failure: Iterable[Hook] | None = None,
+        on_cancellation: Iterable[Hook] | None = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
@@ -70,6 +75,12 @@ class Task(Generic[P, R]):
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
+        )
+        self.hooks = Hooks(
+            on_running=on_running,
+            on_completion=on_completion,
+            on_failure=on_failure,
+            on_cancellation=on_cancellation,
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -115,6 +126,7 @@ class Task(Generic[P, R]):
             log_prints=self.log_prints,
             validate_parameters=False,
         )
+        alone.author, alone.hooks = self, self.hooks
         return alone(*args, **kwargs)
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[R]:
@@ -167,6 +179,7 @@ class Task(Generic[P, R]):
             "retry_condition_fn": self.options.retry_condition_fn,
             "timeout_seconds": self.options.timeout_seconds,
             "log_prints": self.log_prints,
+            **self.hooks.chosen(),
         }
         return Task(self.fn, **(kept | options))
 
@@ -243,6 +256,11 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when an attempt has failed for taking too long.
         log_prints: whether prints become log lines; the flow's choice by default.
+        on_running, on_completion, on_failure, on_cancellation: lists of functions that
+            are called when an attempt of a task run begins, and when it ends like this,
+            with the task, the task run and its state; sync or async. More are added by
+            decorators such as ``@my_task.on_failure``. They are called where the task
+            runs; whoever waits for it waits for them, for 30 s each at most.
     """
     if fn is None:
         return lambda fn: Task(fn, **options)

@@ -31,6 +31,7 @@ from jupyter_flows.errors import NonRetryableException
 from jupyter_flows.states import State, StateType
 
 if TYPE_CHECKING:
+    from jupyter_flows.engine.hooks import HookCalls
     from jupyter_flows.engine.processes.pickling import Portable
 
 _LOOK_AGAIN = 0.005  # seconds
@@ -75,15 +76,25 @@ class Plan:
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
     __tracebackhide__ = True
-    if not life.begin():
+    if life.begin():
+        _attempts(life, plan)
+    else:
         end(life, life.cancelled_state())
-        return
+    if not life.is_over():  # and so has hooks
+        checkpoints.wait_as_worker((life,), None)
+
+
+def _attempts(life: Life, plan: Plan) -> None:
+    __tracebackhide__ = True
     token = current.set(life)
     enter = enter_flow if life is life.flow_run else enter_task
     try:
         while True:
-            timeout = start_timeout(life, plan.timeout_seconds)
+            timeout = None
             try:
+                if life.hooks is not None:
+                    _wait_for_hooks(life, life.hooks)
+                timeout = start_timeout(life, plan.timeout_seconds)
                 if life.pending:
                     checkpoints.heed(life, forced=False)
                 value = enter(plan.body)
@@ -118,17 +129,27 @@ def run_sync(life: Life, plan: Plan) -> None:
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
     __tracebackhide__ = True
-    if not life.begin():
+    if life.begin():
+        await _attempts_async(life, plan)
+    else:
         end(life, life.cancelled_state())
-        return
+    if not life.is_over():  # and so has hooks
+        await ended(life)
+
+
+async def _attempts_async(life: Life, plan: Plan) -> None:
+    __tracebackhide__ = True
     token = current.set(life)
     enter = enter_flow_async if life is life.flow_run else enter_task_async
     life.root = root = Root(life)
     try:
         while True:
-            timeout = start_timeout(life, plan.timeout_seconds)
+            timeout = None
             try:
                 with root:
+                    if life.hooks is not None:
+                        await life.hooks.wait()
+                    timeout = start_timeout(life, plan.timeout_seconds)
                     if life.pending:
                         await root.begin()
                     value = await enter(plan.body)
@@ -171,6 +192,16 @@ def run_on_own_loop(life: Life, plan: Plan) -> None:
             runner.run(run_async(life, plan))
     except (KeyboardInterrupt, SystemExit):
         pass  # raised in a task beside the body; closing the loop has ended the body too
+
+
+def _wait_for_hooks(life: Life, hooks: HookCalls) -> None:
+    """Wait for the hooks of an attempt, which a cancel of it does not."""
+    wait_in_run(
+        life.flow_run,
+        lambda: hooks.idle or life.cancel_reason is not None,
+        hooks.when_idle,
+        heed=_pass,
+    )
 
 
 def _leave_body(life: Life, state: State) -> Submitted | None:

@@ -164,7 +164,7 @@ class FlowRun(Life):
         return self.bars.records()
 
     def wait(self, timeout: float | None = None) -> FlowRun:
-        """Wait for its end, for `timeout` seconds at most, and return the run.
+        """Wait for its end and its hooks, for `timeout` seconds at most, and return the run.
 
         Raises:
             WouldDeadlock: it runs on the event loop of this thread.
@@ -278,6 +278,7 @@ class FlowRun(Life):
             elif life.flow_run is self:
                 life.give_up()
         self.log.closed = self.outputs.closed = True
+        self.executor.interrupt(self)  # what is still to be ended must not wait for hooks
 
     def where(self) -> list[Stack]:
         """Return where its code is now: a stack for each of its threads and coroutines."""

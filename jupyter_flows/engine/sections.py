@@ -1,8 +1,8 @@
-"""A part of a body that is stopped by itself: a block under a timeout.
+"""A part of a run that is stopped by itself: a block under a timeout, a call of a hook.
 
 A section is a life without a record: what is asked of it, and how it is stopped, is
 as for a task that is called, but nobody lists it. Its body is entered by no function
-of the engine; it ends at the frame that its ``with`` is in.
+of the engine; it ends at the frame that its ``with`` is in, if it is a block.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from jupyter_flows.states import Pending, State
 
 
 class Section(Life):
-    """A block of a run's sync code."""
+    """A block of a run's sync code, or, without a frame, code beside its body."""
 
     parent: Life
 
     __slots__ = ("frame", "parent")
 
-    def __init__(self, owner: Life, frame: FrameType) -> None:
+    def __init__(self, owner: Life, frame: FrameType | None) -> None:
         super().__init__(owner.name, Pending(), owner.flow_run._lock)
         self.flow_run = owner.flow_run
         self.parent = owner
-        self.frame: FrameType | None = frame
+        self.frame = frame
 
     @property
     def id(self) -> str:
