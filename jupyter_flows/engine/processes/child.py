@@ -140,6 +140,7 @@ class _Child:
         run.on_done(self._wake_up)
         plan = Plan(_body(self._order), delay=lambda attempt: 0.0)
         run.executor.launch(run, plan)
+        self._read()  # what was asked meanwhile may have come with the order
         while not run.state_is_final():
             self._turn()
         finishing = EngineThread("end", self._finish, context=Context())
