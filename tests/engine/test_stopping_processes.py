@@ -259,7 +259,7 @@ def test_a_cancel_that_comes_with_the_order(monkeypatch):
         return order
 
     make_order = Attempt._order
-    ended(int)  # the supervisor is there
+    ended(lambda: None)  # the supervisor is there
     monkeypatch.setattr(Attempt, "_order", order_and_cancel)
     for _ in range(5):
         assert ended(sleeping).state.is_cancelled()
