@@ -209,9 +209,8 @@ def test_a_run_that_is_given_up(until):
 
 def test_a_pause_calls_nothing(until):
     """A run that is resumed is running again, which is no new attempt."""
-    calls = Calls()
+    calls, goes_on = Calls(), threading.Event()
     run = flow(**calls.hooks())(lambda: goes_on.wait(20) and time.sleep(0.001)).start()
-    goes_on = threading.Event()
     run.pause()
     goes_on.set()
     until(lambda: run.state.is_paused())
