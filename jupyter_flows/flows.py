@@ -51,6 +51,7 @@ class Flow(Hooked, Generic[P, R]):
         retry_jitter_factor: float | None = None,
         retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
+        persist_result: bool | None = None,
         log_prints: bool | None = None,
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
@@ -79,6 +80,7 @@ class Flow(Hooked, Generic[P, R]):
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
+            persist_result=persist_result,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
         )
@@ -160,11 +162,14 @@ class Flow(Hooked, Generic[P, R]):
         log_prints = self.log_prints
         if log_prints is None:  # a subflow does as its caller, as in Prefect
             log_prints = not foreground if caller is None else caller.captures
+        persist_result = self.options.persist_result
+        if persist_result is None and caller is not None:
+            persist_result = caller.flow_run.options.persist_result
         parameters: Mapping[str, Any] = arguments.arguments if arguments is not None else {}
         run = FlowRun(
             flow_name=self.name,
             executor=executor,
-            options=replace(self.options, log_prints=log_prints),
+            options=replace(self.options, log_prints=log_prints, persist_result=persist_result),
             author=self.author or self,
             name=self._run_name(parameters),
             parameters=parameters,
@@ -304,6 +309,9 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when a run has failed for taking too long; the clock stands
             still while the run is paused.
+        persist_result: whether the results of its tasks are kept, so that an attempt after
+            a failed one takes those that completed from there; see `task`. By default
+            a subflow does as the run that calls it, and other flows keep none.
         log_prints: whether prints become log lines. By default those of background
             runs do, those of foreground calls go where prints go, and a subflow does
             as the run that calls it, as in Prefect.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from jupyter_flows.cache_policies import NO_CACHE, CachePolicy
+from jupyter_flows.cache_policies import task_input_hash as task_input_hash
+from jupyter_flows.caching import CacheKeyFn, Caching, cached
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.hooks import Hook, Hooked, Hooks
@@ -53,6 +57,11 @@ class Task(Hooked, Generic[P, R]):
         retry_jitter_factor: float | None = None,
         retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
+        cache_policy: CachePolicy | None = None,
+        cache_key_fn: CacheKeyFn | None = None,
+        cache_expiration: timedelta | None = None,
+        refresh_cache: bool | None = None,
+        persist_result: bool | None = None,
         log_prints: bool | None = None,
         on_running: Iterable[Hook] | None = None,
         on_completion: Iterable[Hook] | None = None,
@@ -76,6 +85,14 @@ class Task(Hooked, Generic[P, R]):
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
         )
+        self.caching = Caching(
+            cache_policy=cache_policy,
+            cache_key_fn=cache_key_fn,
+            cache_expiration=cache_expiration,
+            refresh_cache=refresh_cache,
+            persist_result=persist_result,
+        )
+        self._policy = self.caching.policy(persists=False)
         self.hooks = Hooks(
             on_running=on_running,
             on_completion=on_completion,
@@ -95,7 +112,7 @@ class Task(Hooked, Generic[P, R]):
         if caller.pending:
             checkpoints.pass_by()
         task_run = self._make_run(caller)
-        run_sync(task_run, self._plan(args, kwargs))
+        run_sync(task_run, self._plan(task_run, args, kwargs))
         state = task_run.state
         if return_state:
             return cast(R, state)
@@ -107,7 +124,7 @@ class Task(Hooked, Generic[P, R]):
         __tracebackhide__ = True
         return_state = bool(kwargs.pop("return_state", False))
         task_run = self._make_run(caller)
-        plan = self._plan(args, kwargs)
+        plan = self._plan(task_run, args, kwargs)
         await run_async(task_run, plan.with_body(hold_between_awaits(plan.body, caller.flow_run)))
         return task_run.state if return_state else reraise(task_run)
 
@@ -116,7 +133,7 @@ class Task(Hooked, Generic[P, R]):
         from jupyter_flows.flows import Flow
 
         alone = Flow(
-            self.fn,
+            self._function(persists=None),
             name=self.name,
             retries=self.options.retries,
             retry_delay_seconds=self.options.retry_delay_seconds,
@@ -142,7 +159,8 @@ class Task(Hooked, Generic[P, R]):
             )
         if caller.pending:
             checkpoints.pass_by()
-        return submit(self._make_run(caller), self._plan(args, kwargs), is_async=self.isasync)
+        task_run = self._make_run(caller)
+        return submit(task_run, self._plan(task_run, args, kwargs), is_async=self.isasync)
 
     def map(self, *args: Any, **kwargs: Any) -> list[Future[R]]:
         """Submit the task once for each element of its arguments.
@@ -179,6 +197,7 @@ class Task(Hooked, Generic[P, R]):
             "retry_condition_fn": self.options.retry_condition_fn,
             "timeout_seconds": self.options.timeout_seconds,
             "log_prints": self.log_prints,
+            **self.caching.chosen(),
             **self.hooks.chosen(),
         }
         return Task(self.fn, **(kept | options))
@@ -209,8 +228,15 @@ class Task(Hooked, Generic[P, R]):
             retries=self.options.retries,
         )
 
-    def _plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        fn: Any = self.fn
+    def _function(self, *, persists: bool | None) -> Callable[..., Any]:
+        """Return what its runs call, given whether their flow has results kept."""
+        if self._policy is NO_CACHE and not persists:
+            return self.fn
+        policy = self.caching.policy(persists=persists)
+        return self.fn if policy is NO_CACHE else cached(self, policy)
+
+    def _plan(self, task_run: TaskRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        fn: Any = self._function(persists=task_run.flow_run.options.persist_result)
 
         def body() -> Any:
             __tracebackhide__ = True
@@ -255,6 +281,18 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         retry_condition_fn: is given the task, its run and the FAILED state, and says
             whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when an attempt has failed for taking too long.
+        cache_policy: what makes two runs of it the same, one or more of
+            `jupyter_flows.cache_policies`: then the result of the first is kept, and is
+            the result of the second, which is COMPLETED under the name Cached.
+        cache_key_fn: the same as a function: it is given the context, with ``task``
+            and ``task_run``, and the parameters, and returns a key, or None for a run
+            that is not to be cached; see `task_input_hash`.
+        cache_expiration: for how long a result is kept; by default until nobody has
+            asked for it in 30 days.
+        refresh_cache: whether to run it all the same, and keep the new result.
+        persist_result: whether results are kept; True without a policy keeps them for
+            the same inputs and code within the flow run. By default they are if there
+            is a policy, or the flow says so.
         log_prints: whether prints become log lines; the flow's choice by default.
         on_running, on_completion, on_failure, on_cancellation: lists of functions that
             are called when an attempt of a task run begins, and when it ends like this,

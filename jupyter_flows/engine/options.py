@@ -22,6 +22,7 @@ class Options:
     retry_delay_seconds: RetryDelay = 0.0
     retry_jitter_factor: float | None = None
     retry_condition_fn: RetryCondition | None = None
+    persist_result: bool | None = None  # whether results of its tasks are kept
     log_prints: bool = True
     cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
     kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
