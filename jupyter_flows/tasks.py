@@ -230,13 +230,14 @@ class Task(Hooked, Generic[P, R]):
 
     def _function(self, *, persists: bool | None) -> Callable[..., Any]:
         """Return what its runs call, given whether their flow has results kept."""
-        if self._policy is NO_CACHE and not persists:
-            return self.fn
         policy = self.caching.policy(persists=persists)
         return self.fn if policy is NO_CACHE else cached(self, policy)
 
     def _plan(self, task_run: TaskRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
-        fn: Any = self._function(persists=task_run.flow_run.options.persist_result)
+        fn: Any = self.fn
+        persists = task_run.flow_run.options.persist_result
+        if persists or self._policy is not NO_CACHE:
+            fn = self._function(persists=persists)
 
         def body() -> Any:
             __tracebackhide__ = True

@@ -194,7 +194,7 @@ class Life:
             return False
         check_move(self.state.type, state.type)
         self._before_move(state)
-        if state.type in TERMINAL:
+        if state.type in TERMINAL and self.author is not None and self.author.hooks:
             self._call_hooks(state)
         self.state = state
         self.states.append(state)
@@ -209,7 +209,7 @@ class Life:
 
     def _call_hooks(self, state: State) -> None:
         """Let the hooks of a state be due, under the lock; `announce` has them called."""
-        hooks = self.author is not None and self.author.hooks.get(state.type)
+        hooks = self.author.hooks.get(state.type)
         if hooks:
             if self.hooks is None:
                 self.hooks = self.author.hooks.calls(self)
@@ -262,7 +262,8 @@ class Life:
             if self.started is None:
                 self.started = state.time
             self._move(state)
-            self._call_hooks(state)
+            if self.author is not None and self.author.hooks:
+                self._call_hooks(state)
         self.announce()
         if self.parent is not None and self not in self.parent.active:
             self.parent.adopt(self)

@@ -76,16 +76,11 @@ class Plan:
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
     __tracebackhide__ = True
-    if life.begin():
-        _attempts(life, plan)
-    else:
+    if not life.begin():
         end(life, life.cancelled_state())
-    if not life.is_over():  # and so has hooks
-        checkpoints.wait_as_worker((life,), None)
-
-
-def _attempts(life: Life, plan: Plan) -> None:
-    __tracebackhide__ = True
+        if life.hooks is not None:
+            _wait_for_end(life)
+        return
     token = current.set(life)
     enter = enter_flow if life is life.flow_run else enter_task
     try:
@@ -111,34 +106,33 @@ def _attempts(life: Life, plan: Plan) -> None:
                 life.note_delivery()
             while _has_helpers(life):
                 wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
-            state, again = _judge(life, state, plan, enter)
+            again = False
+            if state.type is not StateType.COMPLETED or life.delivered:
+                state, again = _judge(life, state, plan, enter)
             delay = settle(life, state, plan, again)
             if delay is None:
-                return
+                break
             life.sleep(delay)
             if not life.begin():
                 end(life, life.cancelled_state())
-                return
+                break
     except BaseException as error:  # an interrupt that came between the body and its end
         end(life, state_of_error(life, error))
     finally:
         current.reset(token)
         life.leave()
+    if life.hooks is not None:
+        _wait_for_end(life)
 
 
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
     __tracebackhide__ = True
-    if life.begin():
-        await _attempts_async(life, plan)
-    else:
+    if not life.begin():
         end(life, life.cancelled_state())
-    if not life.is_over():  # and so has hooks
-        await ended(life)
-
-
-async def _attempts_async(life: Life, plan: Plan) -> None:
-    __tracebackhide__ = True
+        if life.hooks is not None:
+            await ended(life)
+        return
     token = current.set(life)
     enter = enter_flow_async if life is life.flow_run else enter_task_async
     life.root = root = Root(life)
@@ -169,20 +163,24 @@ async def _attempts_async(life: Life, plan: Plan) -> None:
                 life.note_delivery()
             while _has_helpers(life):
                 await root.sleep(_LOOK_AGAIN)
-            state, again = await _judge_async(life, state, plan, root)
+            again = False
+            if state.type is not StateType.COMPLETED or life.delivered:
+                state, again = await _judge_async(life, state, plan, root)
             delay = settle(life, state, plan, again)
             if delay is None:
-                return
+                break
             await root.sleep(delay)
             if not life.begin():
                 end(life, life.cancelled_state())
-                return
+                break
     except BaseException as error:  # a cancel by others that came between the body and its end
         end(life, state_of_error(life, error))
     finally:
         life.root = None
         current.reset(token)
         life.leave()
+    if life.hooks is not None:
+        await ended(life)
 
 
 def run_on_own_loop(life: Life, plan: Plan) -> None:
@@ -192,6 +190,11 @@ def run_on_own_loop(life: Life, plan: Plan) -> None:
             runner.run(run_async(life, plan))
     except (KeyboardInterrupt, SystemExit):
         pass  # raised in a task beside the body; closing the loop has ended the body too
+
+
+def _wait_for_end(life: Life) -> None:
+    """Wait for the hooks of a life that has ended: a checkpoint of its caller's."""
+    checkpoints.wait_as_worker((life,), None)
 
 
 def _wait_for_hooks(life: Life, hooks: HookCalls) -> None:
