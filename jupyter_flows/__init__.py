@@ -28,6 +28,7 @@ from jupyter_flows.errors import (
     FlowsError,
     InvalidInput,
     MissingResult,
+    NonRetryableException,
     NotPaused,
     ParameterError,
     ReservedArgumentError,
@@ -40,7 +41,7 @@ from jupyter_flows.flows import Flow, flow
 from jupyter_flows.futures import Future, as_completed, wait
 from jupyter_flows.states import State, StateType
 from jupyter_flows.tagging import tags
-from jupyter_flows.tasks import Task, task
+from jupyter_flows.tasks import Task, exponential_backoff, task
 from jupyter_flows.timeouts import timeout, timeout_async
 from jupyter_flows.worker_threads import run_sync_in_worker_thread
 
@@ -95,6 +96,7 @@ __all__ = [
     "Future",
     "InvalidInput",
     "MissingResult",
+    "NonRetryableException",
     "NotPaused",
     "ParameterError",
     "ReservedArgumentError",
@@ -113,6 +115,7 @@ __all__ = [
     "as_completed",
     "checkpoint",
     "current_run",
+    "exponential_backoff",
     "flow",
     "get_run_context",
     "get_run_logger",

@@ -56,9 +56,12 @@ class FlowsConfig(SingletonConfigurable):
 
     store = Unicode(
         help="The file that keeps past runs. Default: $JUPYTER_FLOWS_STORE, or "
-        "jupyter_flows/flows.sqlite in Jupyter's data directory. Read when the extension is loaded."
+        "jupyter_flows/flows.sqlite in Jupyter's data directory. Cached results are in a folder "
+        "beside it. Read when the extension is loaded."
     ).tag(config=True)
-    keep_days = Float(30.0, min=0.0, help="How long past runs are kept.").tag(config=True)
+    keep_days = Float(
+        30.0, min=0.0, help="How long past runs are kept, and cached results that nobody asks for."
+    ).tag(config=True)
     keep_bytes = Int(
         2_000_000_000, min=0, help="How large the store may grow before the oldest runs go."
     ).tag(config=True)

@@ -48,6 +48,10 @@ class CrashedRun(RunEnded):
     """A run was ended from outside its code, so it has no result."""
 
 
+class NonRetryableException(FlowsError):  # Hatchet's name
+    """Raised in the body of a flow or task: it has failed, and no retry would help."""
+
+
 class MissingResult(FlowsError):
     """A run has no result yet, or its result is no longer in memory."""
 

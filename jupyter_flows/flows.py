@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -23,7 +23,8 @@ from jupyter_flows.engine.generators import (
     run_generator,
     run_generator_async,
 )
-from jupyter_flows.engine.options import Options, TaskRunner
+from jupyter_flows.engine.hooks import H, Hook, Hooked, Hooks
+from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay, TaskRunner
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
@@ -49,8 +50,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Flow(Generic[P, R]):
+class Flow(Hooked, Generic[P, R]):
     """A function whose calls are runs. Made by `@flow`."""
+
+    author: Any = None
+    """What its runs are of, if not of it: a task that is called outside of runs."""
 
     def __init__(
         self,
@@ -63,13 +67,21 @@ class Flow(Generic[P, R]):
         on: str | None = None,
         tags: Iterable[str] | None = None,
         retries: int = 0,
-        retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
+        retry_delay_seconds: RetryDelay = 0.0,
+        retry_jitter_factor: float | None = None,
+        retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
+        persist_result: bool | None = None,
         log_prints: bool | None = None,
         task_runner: TaskRunner | None = None,
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
         kill_grace_seconds: float = 30.0,
+        on_running: Iterable[Hook] | None = None,
+        on_completion: Iterable[Hook] | None = None,
+        on_failure: Iterable[Hook] | None = None,
+        on_cancellation: Iterable[Hook] | None = None,
+        on_crashed: Iterable[Hook] | None = None,
     ) -> None:
         fn, self._method_kind = function_of(fn)
         if not callable(fn):
@@ -90,10 +102,20 @@ class Flow(Generic[P, R]):
         self.options = Options(
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
+            retry_jitter_factor=retry_jitter_factor,
+            retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
             task_runner=task_runner,
+            persist_result=persist_result,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
+        )
+        self.hooks = Hooks(
+            on_running=on_running,
+            on_completion=on_completion,
+            on_failure=on_failure,
+            on_cancellation=on_cancellation,
+            on_crashed=on_crashed,
         )
         self._validate = validate_parameters
         self._parameters  # noqa: B018 - says what is wrong with them, where they are written
@@ -189,6 +211,9 @@ class Flow(Generic[P, R]):
         log_prints = self.log_prints
         if log_prints is None:  # a subflow does as its caller, as in Prefect
             log_prints = not foreground if caller is None else caller.captures
+        persist_result = self.options.persist_result
+        if persist_result is None and caller is not None:
+            persist_result = caller.flow_run.options.persist_result
         parameters = {} if call is None else call.parameters
         naming, is_bound = self.flow_run_name, call is None or call.inputs is None
         name: str | None = None
@@ -197,7 +222,8 @@ class Flow(Generic[P, R]):
         run = FlowRun(
             flow_name=self.name,
             executor=executor,
-            options=replace(self.options, log_prints=log_prints),
+            options=replace(self.options, log_prints=log_prints, persist_result=persist_result),
+            author=self.author or self,
             name=name,
             parameters=parameters,
             tags=self.tags | current_tags.get(),
@@ -316,6 +342,7 @@ class Flow(Generic[P, R]):
         return Plan(
             body,
             delay=run.options.retry_delay,
+            condition=run.options.retry_condition_fn,
             timeout_seconds=run.options.timeout_seconds,
             on_completed=on_completed,
             portable=portable or portable_call,
@@ -334,8 +361,13 @@ class Flow(Generic[P, R]):
             "log_prints": self.log_prints,
             "validate_parameters": self._validate,
             **self.options.chosen(),
+            **self.hooks.chosen(),
         }
         return Flow(rewrapped(self.fn, self._method_kind), **(kept | options))
+
+    def on_crashed(self, hook: H) -> H:
+        """Call a function when a run is CRASHED. A decorator."""
+        return self.hooks.add("on_crashed", hook)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind to an instance or a class, as a method does."""
@@ -396,9 +428,18 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         tags: words to find its runs by.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each
-            attempt, or a function that is given `retries` and returns them.
+            attempt, or a function that is given `retries` and returns them, such as
+            ``exponential_backoff(backoff_factor=1)`` makes.
+        retry_jitter_factor: how much a delay is left to chance, so that what failed
+            together is not tried again together: it is up to 1 + this times as long,
+            and on average as long as without.
+        retry_condition_fn: is given the flow, its run and the FAILED state, and says
+            whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when a run has failed for taking too long; the clock stands
             still while the run is paused.
+        persist_result: whether the results of its tasks are kept, so that an attempt after
+            a failed one takes those that completed from there; see `task`. By default
+            a subflow does as the run that calls it, and other flows keep none.
         log_prints: whether prints become log lines. By default those of background
             runs do, those of foreground calls go where prints go, and a subflow does
             as the run that calls it, as in Prefect.
@@ -409,6 +450,12 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             until the code is interrupted at a safe line. Default 1.
         kill_grace_seconds: how long it waits until what has not stopped by then is
             stopped by force. Default 30, as in Prefect.
+        on_running, on_completion, on_failure, on_cancellation, on_crashed: lists of
+            functions that are called when an attempt of a run begins, and when a run
+            ends like this, with the flow, the run and its state; sync or async. More
+            are added by decorators such as ``@my_flow.on_failure``. Whoever waits for
+            a run waits for its hooks, for 30 s each at most; what one raises is in
+            the run's log.
     """
     if fn is None:
         return lambda fn: Flow(fn, **options)

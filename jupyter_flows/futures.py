@@ -156,7 +156,7 @@ class SubmittedTasks:
         """
         while left := self._left():
             for task_run in left:
-                wait_in_run(self._run, task_run.state_is_final, task_run.on_done, heed=_pass)
+                wait_in_run(self._run, task_run.is_over, task_run.on_done, heed=_pass)
         return self._joined()
 
     async def join_async(self) -> bool:
@@ -168,7 +168,7 @@ class SubmittedTasks:
 
     def _left(self) -> list[TaskRun | Section]:
         """Return those that have not ended; what they submit is added before they have."""
-        return [task_run for task_run in list(self._task_runs) if not task_run.state_is_final()]
+        return [task_run for task_run in list(self._task_runs) if not task_run.is_over()]
 
     def _joined(self) -> bool:
         self._threads.close()

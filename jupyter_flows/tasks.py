@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import cached_property, partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.annotations import Annotation, unmapped
+from jupyter_flows.cache_policies import NO_CACHE, CachePolicy
+from jupyter_flows.cache_policies import task_input_hash as task_input_hash
+from jupyter_flows.caching import CacheKeyFn, Caching, cached
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current, current_tags
 from jupyter_flows.engine.generators import (
@@ -16,11 +20,14 @@ from jupyter_flows.engine.generators import (
     run_generator,
     run_generator_async,
 )
+from jupyter_flows.engine.hooks import Hook, Hooked, Hooks
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import hold_between_awaits
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
+from jupyter_flows.engine.options import exponential_backoff as exponential_backoff
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
+from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import MappingLengthMismatch, MappingMissingIterable, NotInARun
 from jupyter_flows.futures import Future, FutureList, submit
@@ -42,7 +49,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Task(Generic[P, R]):
+class Task(Hooked, Generic[P, R]):
     """A function whose calls in a flow are task runs. Made by `@task`."""
 
     def __init__(
@@ -55,9 +62,20 @@ class Task(Generic[P, R]):
         task_run_name: RunName | None = None,
         tags: Iterable[str] | None = None,
         retries: int = 0,
-        retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
+        retry_delay_seconds: RetryDelay = 0.0,
+        retry_jitter_factor: float | None = None,
+        retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
+        cache_policy: CachePolicy | None = None,
+        cache_key_fn: CacheKeyFn | None = None,
+        cache_expiration: timedelta | None = None,
+        refresh_cache: bool | None = None,
+        persist_result: bool | None = None,
         log_prints: bool | None = None,
+        on_running: Iterable[Hook] | None = None,
+        on_completion: Iterable[Hook] | None = None,
+        on_failure: Iterable[Hook] | None = None,
+        on_cancellation: Iterable[Hook] | None = None,
     ) -> None:
         fn, self._method_kind = function_of(fn)
         if not callable(fn):
@@ -77,7 +95,23 @@ class Task(Generic[P, R]):
         self.options = Options(
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
+            retry_jitter_factor=retry_jitter_factor,
+            retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
+        )
+        self.caching = Caching(
+            cache_policy=cache_policy,
+            cache_key_fn=cache_key_fn,
+            cache_expiration=cache_expiration,
+            refresh_cache=refresh_cache,
+            persist_result=persist_result,
+        )
+        self._policy = self.caching.policy(persists=False)
+        self.hooks = Hooks(
+            on_running=on_running,
+            on_completion=on_completion,
+            on_failure=on_failure,
+            on_cancellation=on_cancellation,
         )
 
     @cached_property
@@ -152,16 +186,19 @@ class Task(Generic[P, R]):
         from jupyter_flows.flows import Flow
 
         alone = Flow(
-            self.fn,
+            self._function(persists=None),
             name=self.name,
             retries=self.options.retries,
             retry_delay_seconds=self.options.retry_delay_seconds,
+            retry_jitter_factor=self.options.retry_jitter_factor,
+            retry_condition_fn=self.options.retry_condition_fn,
             timeout_seconds=self.options.timeout_seconds,
             log_prints=self.log_prints,
             flow_run_name=self.task_run_name,
             tags=self.tags,
             validate_parameters=False,
         )
+        alone.author, alone.hooks = self, self.hooks
         return alone(*args, **kwargs)
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
@@ -249,8 +286,12 @@ class Task(Generic[P, R]):
             "tags": self.tags,
             "retries": self.options.retries,
             "retry_delay_seconds": self.options.retry_delay_seconds,
+            "retry_jitter_factor": self.options.retry_jitter_factor,
+            "retry_condition_fn": self.options.retry_condition_fn,
             "timeout_seconds": self.options.timeout_seconds,
             "log_prints": self.log_prints,
+            **self.caching.chosen(),
+            **self.hooks.chosen(),
         }
         return Task(rewrapped(self.fn, self._method_kind), **(kept | options))
 
@@ -287,8 +328,8 @@ class Task(Generic[P, R]):
         """
         if (len(args), *kwargs) not in self._parameters.shapes:
             self._parameters.check(args, kwargs)
-        fn: Callable[..., Any] = self.fn
         flow_run = caller.flow_run
+        fn = function = self._function_in(flow_run)
         inputs: Inputs | None = None
         depends: tuple[int, ...] = ()
         if args or kwargs or wait_for is not None:
@@ -301,6 +342,7 @@ class Task(Generic[P, R]):
         task_run = TaskRun(
             self.name,
             parent=caller,
+            author=self,
             log_prints=self.log_prints,
             retries=self.options.retries,
             tags=self.tags | tags if tags else self.tags,
@@ -308,15 +350,32 @@ class Task(Generic[P, R]):
         )
         task_run.call = fn
         plan = Plan(
-            fn, delay=self.options.retry_delay, timeout_seconds=self.options.timeout_seconds
+            fn,
+            delay=self.options.retry_delay,
+            condition=self.options.retry_condition_fn,
+            timeout_seconds=self.options.timeout_seconds,
         )
         if inputs is not None or self.task_run_name is not None:
-            self._prepare(task_run, plan, inputs)
+            self._prepare(task_run, plan, function, inputs)
         if collects is not None:
             plan.body = lambda: collects(cast(Any, task_run.call))
         return task_run, plan
 
-    def _prepare(self, task_run: TaskRun, plan: Plan, inputs: Inputs | None) -> None:
+    def _function_in(self, flow_run: FlowRun) -> Callable[..., Any]:
+        """Return what its runs in a flow run call."""
+        persists = flow_run.options.persist_result
+        if not persists and self._policy is NO_CACHE:
+            return self.fn
+        return self._function(persists=persists)
+
+    def _function(self, *, persists: bool | None) -> Callable[..., Any]:
+        """Return what its runs call, given whether their flow has results kept."""
+        policy = self.caching.policy(persists=persists)
+        return self.fn if policy is NO_CACHE else cached(self, policy)
+
+    def _prepare(
+        self, task_run: TaskRun, plan: Plan, function: Callable[..., Any], inputs: Inputs | None
+    ) -> None:
         """See to it that its inputs are there, and its name, before it begins."""
 
         fn = plan.body
@@ -327,7 +386,7 @@ class Task(Generic[P, R]):
                 if state is not None:
                     return state
                 args, kwargs = inputs.resolved()
-                task_run.call = partial(self.fn, *args, **kwargs)
+                task_run.call = partial(function, *args, **kwargs)
                 if plan.body is fn:
                     plan.body = task_run.call
             if self.task_run_name is not None:
@@ -408,9 +467,32 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         tags: words to find its runs by.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each
-            attempt, or a function that is given `retries` and returns them.
+            attempt, or a function that is given `retries` and returns them, such as
+            ``exponential_backoff(backoff_factor=1)`` makes.
+        retry_jitter_factor: how much a delay is left to chance, so that what failed
+            together is not tried again together: it is up to 1 + this times as long,
+            and on average as long as without.
+        retry_condition_fn: is given the task, its run and the FAILED state, and says
+            whether to try again; sync or async. If it fails there is no other attempt.
         timeout_seconds: when an attempt has failed for taking too long.
+        cache_policy: what makes two runs of it the same, one or more of
+            `jupyter_flows.cache_policies`: then the result of the first is kept, and is
+            the result of the second, which is COMPLETED under the name Cached.
+        cache_key_fn: the same as a function: it is given the context, with ``task``
+            and ``task_run``, and the parameters, and returns a key, or None for a run
+            that is not to be cached; see `task_input_hash`.
+        cache_expiration: for how long a result is kept; by default until nobody has
+            asked for it in 30 days.
+        refresh_cache: whether to run it all the same, and keep the new result.
+        persist_result: whether results are kept; True without a policy keeps them for
+            the same inputs and code within the flow run. By default they are if there
+            is a policy, or the flow says so.
         log_prints: whether prints become log lines; the flow's choice by default.
+        on_running, on_completion, on_failure, on_cancellation: lists of functions that
+            are called when an attempt of a task run begins, and when it ends like this,
+            with the task, the task run and its state; sync or async. More are added by
+            decorators such as ``@my_task.on_failure``. They are called where the task
+            runs; whoever waits for it waits for them, for 30 s each at most.
     """
     if fn is None:
         return lambda fn: Task(fn, **options)

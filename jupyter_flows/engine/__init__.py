@@ -24,6 +24,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     life           states, asks and waiters: what flow runs and task runs share
     task_runs      TaskRun, and subflows as their callers list them
     sections       blocks that are stopped by themselves
+    hooks          what is called when a run begins and when it ends
     loops          an event loop that can be parked
     interrupting   stops or holds code that reaches no checkpoint
     hangs          well-known ways to hang, and what to write instead

@@ -222,13 +222,13 @@ def _may_park(owner: Life | None) -> TypeGuard[Life]:
 
 
 def wait_as_worker(targets: Sequence[Life], seconds: float | None) -> bool:
-    """Wait until any of `targets` has ended; return whether one has.
+    """Wait until any of `targets` is over; return whether one is.
 
     Called in a run's code, the wait is a checkpoint, and counts as parked.
     """
 
     def done() -> bool:
-        return any(target.state_is_final() for target in targets)
+        return any(target.is_over() for target in targets)
 
     def subscribe(wake: Callable[[], None]) -> None:
         wakes.append(wake)

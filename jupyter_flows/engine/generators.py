@@ -29,6 +29,8 @@ from jupyter_flows.engine.loops import Root, driven, hold_between_awaits
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
 from jupyter_flows.engine.runner import (
     Plan,
+    conclude,
+    conclude_async,
     end,
     enter_flow,
     enter_flow_async,
@@ -37,14 +39,15 @@ from jupyter_flows.engine.runner import (
     generators,
     is_ready,
     is_ready_async,
-    leave_body,
-    leave_body_async,
     reraise,
-    settle,
+    wait_for_end,
+    wait_for_end_async,
+    wait_for_hooks,
+    wait_for_hooks_async,
 )
 from jupyter_flows.engine.safe_lines import unsafe_offsets
 from jupyter_flows.engine.timeouts import start_timeout
-from jupyter_flows.states import Completed
+from jupyter_flows.states import Completed, State
 
 Make = Callable[[], tuple[Life, Plan]]
 
@@ -78,8 +81,10 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
     closed = False
     try:
         while _begins(life):
-            timeout = start_timeout(life, plan.timeout_seconds)
+            timeout = None
             try:
+                wait_for_hooks(life)
+                timeout = start_timeout(life, plan.timeout_seconds)
                 steps: Generator[Any, Any, Any] = _step(life, plan.body)
                 value = yield from _values(life, steps)
                 for each in lives_in(value):
@@ -92,13 +97,13 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
             finally:
                 if timeout is not None:
                     timeout.end()
-            leave_body(life, state)
-            delay = settle(life, state, plan)
+            delay = conclude(life, state, plan, partial(_step, life))
             if delay is None:
                 break
             life.sleep(delay)
     finally:
         life.leave()
+    wait_for_end(life)
     return None if closed else reraise(life)
 
 
@@ -169,8 +174,10 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
     closed = False
     try:
         while _begins(life):
-            timeout = start_timeout(life, plan.timeout_seconds)
+            timeout = None
             try:
+                await wait_for_hooks_async(life)
+                timeout = start_timeout(life, plan.timeout_seconds)
                 steps: AsyncGenerator[Any, Any] = plan.body()
                 step: Callable[[], Any] = partial(anext, steps)
                 while True:
@@ -199,16 +206,24 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
                     timeout.end()
             if life.root is not None:
                 life.root.settle()
-            await leave_body_async(life, state)
-            delay = settle(life, state, plan)
+            delay = await _concluded(life, state, plan)
             if delay is None:
                 break
             await Root(life).sleep(delay)
+        await wait_for_end_async(life)
         if not closed:
             reraise(life)
     finally:
         life.root = None
         life.leave()
+
+
+async def _concluded(life: Life, state: State, plan: Plan) -> float | None:
+    token = current.set(life)
+    try:
+        return await conclude_async(life, state, plan, life.root or Root(life))
+    finally:
+        current.reset(token)
 
 
 async def _step_async(life: Life, step: Callable[[], Any]) -> Any:

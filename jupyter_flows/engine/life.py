@@ -10,9 +10,9 @@ Guarantees:
 - Once a cancel is `delivered` into its code the run ends CANCELLED, whatever the
   code does. Once its end is `decided`, a cancel comes too late to be delivered.
   Both are said under the lock, so of the two one comes first.
-- The lock is never held while a callback, a listener or an executor is called.
-  Callbacks of `on_done` run on the thread that made the last move; they must
-  neither block nor raise.
+- The lock is never held while a callback, a listener, a hook or an executor is
+  called. Callbacks of `on_done` run on the thread that made the last move or, where
+  there are hooks, called the last of them; they must neither block nor raise.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from jupyter_flows.states import (
 if TYPE_CHECKING:
     from types import FrameType
 
+    from jupyter_flows.engine.hooks import HookCalls
     from jupyter_flows.engine.ladder import Ladder
     from jupyter_flows.engine.logs import LineWriter
     from jupyter_flows.engine.loops import Root
@@ -77,6 +78,7 @@ class Life:
         "active",
         "asked_at",
         "attempt",
+        "author",
         "cancel_reason",
         "created",
         "decided",
@@ -84,6 +86,7 @@ class Life:
         "ended",
         "flow_run",
         "grace",
+        "hooks",
         "injected",
         "ladder",
         "name",
@@ -112,6 +115,8 @@ class Life:
         self.started: float | None = None
         self.ended: float | None = None
         self.attempt = 0
+        self.author: Any = None  # the flow or task that it is a run of
+        self.hooks: HookCalls | None = None  # that are due, if there ever were any
         self.state = state
         self.states = [state]
         self.pending = False
@@ -189,6 +194,8 @@ class Life:
             return False
         check_move(self.state.type, state.type)
         self._before_move(state)
+        if state.type in TERMINAL and self.author is not None and self.author.hooks:
+            self._call_hooks(state)
         self.state = state
         self.states.append(state)
         if state.type in TERMINAL:
@@ -200,11 +207,21 @@ class Life:
     def _before_move(self, state: State) -> None:
         """Adjust what depends on the state, under the lock."""
 
+    def _call_hooks(self, state: State) -> None:
+        """Let the hooks of a state be due, under the lock; `announce` has them called."""
+        hooks = self.author.hooks.get(state.type)
+        if hooks:
+            if self.hooks is None:
+                self.hooks = self.author.hooks.calls(self)
+            self.hooks.add(hooks, state)
+
     def announce(self) -> None:
         """Tell listeners of a change, and those who wait for the end if it came. No lock held."""
         for listener in ports.listeners:
             listener(self)
-        while self._on_done and self.state.type in TERMINAL:
+        if self.hooks is not None:
+            self.hooks.start()
+        while self._on_done and self.is_over():
             try:
                 callback = self._on_done.pop(0)
             except IndexError:  # another thread has just told the last one
@@ -215,10 +232,14 @@ class Life:
         """Whether it has ended."""
         return self.state.type in TERMINAL
 
+    def is_over(self) -> bool:
+        """Whether it has ended, and its hooks have too."""
+        return self.state.type in TERMINAL and (self.hooks is None or self.hooks.idle)
+
     def on_done(self, callback: Callable[[], Any]) -> None:
-        """Call `callback` once, when it has ended: at once, if it has."""
+        """Call `callback` once, when it is over: at once, if it is."""
         self._on_done.append(callback)
-        if self.state.type in TERMINAL and self.forget(callback):
+        if self.is_over() and self.forget(callback):
             callback()
 
     def forget(self, callback: Callable[[], Any]) -> bool:
@@ -241,6 +262,8 @@ class Life:
             if self.started is None:
                 self.started = state.time
             self._move(state)
+            if self.author is not None and self.author.hooks:
+                self._call_hooks(state)
         self.announce()
         if self.parent is not None and self not in self.parent.active:
             self.parent.adopt(self)
@@ -254,15 +277,24 @@ class Life:
         with self._lock:
             if self.cancel_reason not in (None, "timeout"):
                 return False
-            self._stop_hunting()
-            self.cancel_reason = self.ladder = self.stopping = self.grace = None
-            self.rung = ASK
-            self.delivered = False
-            self._mark()
+            self._forget_timeout()
             self._unpause()
             self._move(AwaitingRetry(message))
         self.announce()
         return True
+
+    def forget_timeout(self) -> None:
+        """Go on as if in time, now that a timeout has ended an attempt. Harmless without one."""
+        with self._lock:
+            if self.cancel_reason == "timeout":
+                self._forget_timeout()
+
+    def _forget_timeout(self) -> None:
+        self._stop_hunting()
+        self.cancel_reason = self.ladder = self.stopping = self.grace = None
+        self.rung = ASK
+        self.delivered = False
+        self._mark()
 
     def decide(self, state: State) -> State:
         """Return the state to end in, now that its code has stopped and means `state`.
@@ -445,7 +477,7 @@ def as_transition(state: State) -> Transition:
 
 
 async def ended(life: Life) -> None:
-    """Wait for the end of `life` without blocking the event loop."""
+    """Wait until `life` is over without blocking the event loop."""
     waiter = LoopWaiter()
     life.on_done(waiter.wake)
     try:

@@ -101,10 +101,13 @@ class Root:
         await asyncio.sleep(0)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for the next attempt; a cancel ends the wait, and is then seen to."""
+        """Wait for the next attempt; a cancel ends the wait, and is then seen to.
+
+        The wait is longer by as long as the run is held.
+        """
         with self:
             try:
-                await asyncio.sleep(seconds)
+                await _sleep(self._life.flow_run, seconds)
             except asyncio.CancelledError:
                 if self._life.cancel_reason is None:
                     raise
@@ -163,6 +166,26 @@ class Root:
         """Take note that the task is cancelled."""
         self._life.note_delivery()
         self._cancelled += 1
+
+
+async def _sleep(run: FlowRun, seconds: float) -> None:
+    """Sleep, not counting how long a run is held."""
+    loop = asyncio.get_running_loop()
+    waiter = LoopWaiter()
+    run.book.waiters.add(waiter)
+    try:
+        while seconds > 0 or run.held:
+            alarm = None if run.held else loop.call_later(seconds, waiter.wake)
+            begun = loop.time()
+            try:
+                await waiter.wait()
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
+                    seconds -= loop.time() - begun
+        await asyncio.sleep(0)
+    finally:
+        run.book.waiters.discard(waiter)
 
 
 def is_same_task(one: Life, other: Life) -> bool:

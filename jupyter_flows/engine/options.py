@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
+from random import random
 from typing import Any, Protocol
 
 
@@ -14,13 +15,21 @@ class TaskRunner(Protocol):
     max_workers: int | None
 
 
+RetryDelay = float | Sequence[float] | Callable[[int], Sequence[float]]
+RetryCondition = Callable[[Any, Any, Any], Any]
+"""Is given the flow or task, its run and the FAILED state; says whether to try again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the author of a flow or task decided about its runs."""
 
     timeout_seconds: float | None = None
     retries: int = 0
-    retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0
+    retry_delay_seconds: RetryDelay = 0.0
+    retry_jitter_factor: float | None = None
+    retry_condition_fn: RetryCondition | None = None
+    persist_result: bool | None = None  # whether results of its tasks are kept
     log_prints: bool = True
     task_runner: TaskRunner | None = None  # how many submitted tasks run at once
     cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
@@ -41,6 +50,12 @@ class Options:
             raise TypeError(
                 f"task_runner must be a ThreadPoolTaskRunner, made with (...), not {runner!r}."
             )
+        jitter = self.retry_jitter_factor
+        if jitter is not None and (not is_number(jitter) or jitter < 0):
+            raise ValueError(f"retry_jitter_factor must be a number, 0 or more, not {jitter!r}.")
+        condition = self.retry_condition_fn
+        if condition is not None and not callable(condition):
+            raise TypeError(f"retry_condition_fn must be a function, not {condition!r}.")
         delays = self.retry_delay_seconds
         if not callable(delays):
             for delay in [delays] if isinstance(delays, int | float) else delays:
@@ -53,13 +68,33 @@ class Options:
         return {name: getattr(self, name) for name in names}
 
     def retry_delay(self, attempt: int) -> float:
-        """Return how long to wait, in seconds, after the failed `attempt` (from 1)."""
+        """Return how long to wait, in seconds, after the failed `attempt` (from 1).
+
+        With a jitter of f it is chance, up to 1 + f times as long; on average as long.
+        """
         delay = self.retry_delay_seconds
         if callable(delay):
             delay = delay(self.retries)
-        if isinstance(delay, int | float):
-            return float(delay)
-        return float(delay[min(attempt, len(delay)) - 1]) if delay else 0.0
+        if not isinstance(delay, int | float):
+            delay = delay[min(attempt, len(delay)) - 1] if delay else 0.0
+        if self.retry_jitter_factor:
+            delay *= (1 + self.retry_jitter_factor) * random() ** self.retry_jitter_factor
+        return float(delay)
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Make the delays of retries double each time, for ``retry_delay_seconds``.
+
+    Args:
+        backoff_factor: the first delay, in seconds.
+    """
+    if not is_number(backoff_factor) or backoff_factor < 0:
+        raise ValueError(f"backoff_factor must be a number, 0 or more, not {backoff_factor!r}.")
+
+    def delays(retries: int) -> list[float]:
+        return [backoff_factor * 2**i for i in range(retries)]
+
+    return delays
 
 
 def is_number(value: Any) -> bool:

@@ -6,6 +6,8 @@ the text of a traceback, and `show_file` the name of a file as people know it, s
 a cell's; the kernel extension fills them with IPython's own.
 `process_preparations` are functions, as ``module:name``, that the supervisor of
 processes calls before it forks the first.
+`results_at` says where cached results are kept: the folder, and for how many seconds what
+nobody asks for; None is the user's own, beside the store.
 `listeners` hear of every change of state; they are called on the thread that
 made the change and must neither block nor raise.
 """
@@ -85,6 +87,7 @@ history: History = NoHistory()
 show_error: Callable[[BaseException], str] = plain_traceback
 show_file: Callable[[str], str] = str
 process_preparations: list[str] = []
+results_at: tuple[str, float] | None = None
 listeners: list[Callable[["Life"], None]] = []
 kernel_id: str = ""  # the `KernelRecord.id` of this process, where one is kept
 adopted: bool = False  # whether another process ends what this one leaves behind

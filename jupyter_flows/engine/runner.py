@@ -10,14 +10,17 @@ ended is in its state. The caller decides what to make of it (`reraise`).
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from jupyter_flows.engine import checkpoints
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.current import current, running_loop
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
@@ -27,6 +30,7 @@ from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timeouts import start_timeout
+from jupyter_flows.errors import NonRetryableException
 from jupyter_flows.states import State, StateType
 
 if TYPE_CHECKING:
@@ -34,12 +38,15 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN = 0.005  # seconds
 
+_logger = logging.getLogger("jupyter_flows.retries")
+
 
 class Plan:
     """What is to be run: a body, and what the run's author wants done around it."""
 
     __slots__ = (
         "body",
+        "condition",
         "delay",
         "on_completed",
         "portable",
@@ -52,6 +59,7 @@ class Plan:
         body: Callable[[], Any],
         *,
         delay: Callable[[int], float],
+        condition: Callable[[Any, Any, Any], Any] | None = None,
         timeout_seconds: float | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
@@ -62,6 +70,7 @@ class Plan:
         self.portable = portable  # makes the same body for a worker that is not in this process
         self.on_completed = on_completed
         self.delay = delay
+        self.condition = condition
         self.timeout_seconds = timeout_seconds
 
     def with_body(self, body: Callable[[], Any]) -> Plan:
@@ -69,6 +78,7 @@ class Plan:
         return Plan(
             body,
             delay=self.delay,
+            condition=self.condition,
             timeout_seconds=self.timeout_seconds,
             on_completed=self.on_completed,
             portable=self.portable,
@@ -83,13 +93,16 @@ def run_sync(life: Life, plan: Plan) -> None:
         return
     if not life.begin():
         end(life, life.cancelled_state())
+        wait_for_end(life)
         return
     token = current.set(life)
     enter = enter_flow if life is life.flow_run else enter_task
     try:
         while True:
-            timeout = start_timeout(life, plan.timeout_seconds)
+            timeout = None
             try:
+                wait_for_hooks(life)
+                timeout = start_timeout(life, plan.timeout_seconds)
                 if life.pending:
                     checkpoints.heed(life, forced=False)
                 value = enter(plan.body)
@@ -101,19 +114,19 @@ def run_sync(life: Life, plan: Plan) -> None:
             finally:
                 if timeout is not None:
                     timeout.end()
-            leave_body(life, state)
-            delay = settle(life, state, plan)
+            delay = conclude(life, state, plan, enter)
             if delay is None:
-                return
+                break
             life.sleep(delay)
             if not life.begin():
                 end(life, life.cancelled_state())
-                return
+                break
     except BaseException as error:  # an interrupt that came between the body and its end
         end(life, state_of_error(life, error))
     finally:
         current.reset(token)
         life.leave()
+    wait_for_end(life)
 
 
 async def run_async(life: Life, plan: Plan) -> None:
@@ -123,15 +136,18 @@ async def run_async(life: Life, plan: Plan) -> None:
         return
     if not life.begin():
         end(life, life.cancelled_state())
+        await wait_for_end_async(life)
         return
     token = current.set(life)
     enter = enter_flow_async if life is life.flow_run else enter_task_async
     life.root = root = Root(life)
     try:
         while True:
-            timeout = start_timeout(life, plan.timeout_seconds)
+            timeout = None
             try:
                 with root:
+                    await wait_for_hooks_async(life)
+                    timeout = start_timeout(life, plan.timeout_seconds)
                     if life.pending:
                         await root.begin()
                     value = await enter(plan.body)
@@ -146,20 +162,20 @@ async def run_async(life: Life, plan: Plan) -> None:
                 if timeout is not None:
                     timeout.end()
             root.settle()
-            await leave_body_async(life, state)
-            delay = settle(life, state, plan)
+            delay = await conclude_async(life, state, plan, root)
             if delay is None:
-                return
+                break
             await root.sleep(delay)
             if not life.begin():
                 end(life, life.cancelled_state())
-                return
+                break
     except BaseException as error:  # a cancel by others that came between the body and its end
         end(life, state_of_error(life, error))
     finally:
         life.root = None
         current.reset(token)
         life.leave()
+    await wait_for_end_async(life)
 
 
 def run_on_own_loop(life: Life, plan: Plan) -> None:
@@ -171,6 +187,37 @@ def run_on_own_loop(life: Life, plan: Plan) -> None:
         pass  # raised in a task beside the body; closing the loop has ended the body too
 
 
+def wait_for_end(life: Life) -> None:
+    """Wait for the hooks of a life that has ended: a checkpoint of its caller's."""
+    if life.hooks is not None:
+        checkpoints.wait_as_worker((life,), None)
+
+
+async def wait_for_end_async(life: Life) -> None:
+    """Do what `wait_for_end` does, without blocking the event loop."""
+    if life.hooks is not None:
+        await ended(life)
+
+
+def wait_for_hooks(life: Life) -> None:
+    """Wait for the hooks of an attempt, which a cancel of it does not."""
+    hooks = life.hooks
+    if hooks is None:
+        return
+    wait_in_run(
+        life.flow_run,
+        lambda: hooks.idle or life.cancel_reason is not None,
+        hooks.when_idle,
+        heed=_pass,
+    )
+
+
+async def wait_for_hooks_async(life: Life) -> None:
+    """Do what `wait_for_hooks` does, without blocking the event loop."""
+    if life.hooks is not None:
+        await life.hooks.wait()
+
+
 def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
     """Wait for what a run needs; return False if it is not to begin, having ended."""
     try:
@@ -179,6 +226,7 @@ def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
         state = state_of_error(life, error)
     if state is not None:
         end(life, state)
+        wait_for_end(life)
     return state is None
 
 
@@ -193,7 +241,38 @@ async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
         state = state_of_error(life, error)
     if state is not None:
         end(life, state)
+        await wait_for_end_async(life)
     return state is None
+
+
+def conclude(
+    life: Life, state: State, plan: Plan, enter: Callable[[Callable[[], Any]], Any]
+) -> float | None:
+    """Settle an attempt that has left its body; return the delay before the next.
+
+    Args:
+        life: whose attempt it was.
+        state: what came of its body.
+        plan: what its author wants done.
+        enter: calls code of its author's as code of it.
+
+    Returns:
+        None, if there is no other attempt: it has ended.
+    """
+    leave_body(life, state)
+    again = False
+    if state.type is not StateType.COMPLETED or life.delivered:
+        state, again = _judge(life, state, plan, enter)
+    return settle(life, state, plan, again)
+
+
+async def conclude_async(life: Life, state: State, plan: Plan, root: Root) -> float | None:
+    """Do what `conclude` does, without blocking the event loop."""
+    await leave_body_async(life, state)
+    again = False
+    if state.type is not StateType.COMPLETED or life.delivered:
+        state, again = await _judge_async(life, state, plan, root)
+    return settle(life, state, plan, again)
 
 
 def leave_body(life: Life, state: State) -> None:
@@ -287,14 +366,82 @@ def _pass() -> None:
     """Wait on, whatever is asked."""
 
 
-def settle(life: Life, state: State, plan: Plan) -> float | None:
+def _judge(
+    life: Life, state: State, plan: Plan, enter: Callable[[Callable[[], Any]], Any]
+) -> tuple[State, bool]:
+    """Return the state that an attempt led to, and whether there is to be another."""
+    state, again = _wants_another(life, state, plan)
+    condition = plan.condition
+    if not again or condition is None:
+        return state, again
+    try:
+        return state, bool(enter(lambda: _awaited(condition(life.author, life, state))))
+    except BaseException as error:
+        return _without_condition(life, state, error), False
+
+
+async def _judge_async(life: Life, state: State, plan: Plan, root: Root) -> tuple[State, bool]:
+    """Do what `_judge` does, without blocking the event loop for a condition that awaits."""
+    state, again = _wants_another(life, state, plan)
+    condition = plan.condition
+    if not again or condition is None:
+        return state, again
+
+    async def ask() -> Any:
+        answer = condition(life.author, life, state)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    try:
+        with root:
+            return state, bool(await enter_task_async(ask))
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        return _without_condition(life, state, error), False
+    finally:
+        root.settle()
+
+
+def _wants_another(life: Life, state: State, plan: Plan) -> tuple[State, bool]:
+    """Return the state of an attempt, and whether another is left and could help."""
+    if life.delivered:
+        state = life.cancelled_state()
+    failed = state.type is StateType.FAILED and life.attempt <= life.retries
+    if not failed or isinstance(state.data, NonRetryableException):
+        return state, False
+    if plan.condition is not None:
+        life.forget_timeout()  # the condition is not late
+    return state, True
+
+
+def _without_condition(life: Life, state: State, error: BaseException) -> State:
+    """Return the state of an attempt whose condition for another could not be asked."""
+    if not isinstance(error, Exception):
+        return state_of_error(life, error)
+    _logger.error("Its retry_condition_fn failed, so it is not tried again.", exc_info=error)
+    return state
+
+
+def _awaited(value: Any) -> Any:
+    """Return a value, or, in sync code, what it is to be awaited for."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    if running_loop() is None:
+        return asyncio.run(wait())
+    with ThreadPoolExecutor(1) as pool:  # a loop of others runs on this thread
+        return pool.submit(asyncio.run, wait()).result()
+
+
+def settle(life: Life, state: State, plan: Plan, again: bool) -> float | None:
     """Give a run the state that an attempt led to; return the delay before the next attempt.
 
     None says that there is no next: the run has ended.
     """
-    if life.delivered:
-        state = life.cancelled_state()
-    if state.type is StateType.FAILED and life.attempt <= life.retries:
+    if again:
         try:
             delay = plan.delay(life.attempt)
         except Exception as error:

@@ -80,6 +80,7 @@ class FlowRun(Life):
         flow_name: str,
         executor: Executor,
         options: Options,
+        author: Any = None,
         name: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         tags: Collection[str] = (),
@@ -96,6 +97,7 @@ class FlowRun(Life):
         self.flow_name = flow_name
         self.executor = executor
         self.options = options
+        self.author = author
         self.parameters = dict(parameters or {})
         self.tags = frozenset(tags)
         self.parent = parent
@@ -184,7 +186,7 @@ class FlowRun(Life):
         return self.bars.records()
 
     def wait(self, timeout: float | None = None) -> FlowRun:
-        """Wait for its end, for `timeout` seconds at most, and return the run.
+        """Wait for its end and its hooks, for `timeout` seconds at most, and return the run.
 
         Raises:
             WouldDeadlock: it runs on the event loop of this thread.
@@ -314,6 +316,7 @@ class FlowRun(Life):
             elif life.flow_run is self:
                 life.give_up()
         self.log.closed = self.outputs.closed = True
+        self.executor.interrupt(self)  # what is still to be ended must not wait for hooks
 
     def where(self) -> list[Stack]:
         """Return where its code is now: a stack for each of its threads and coroutines."""

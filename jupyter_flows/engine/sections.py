@@ -1,4 +1,4 @@
-"""A part of a body that is stopped by itself: a block under a timeout.
+"""A part of a run that is stopped by itself: a block under a timeout, a call of a hook.
 
 A section is a life without a record: what is asked of it, and how it is stopped, is
 as for a task that is called, but nobody lists it. A block's body is entered by no
@@ -15,7 +15,7 @@ from jupyter_flows.states import Pending, State
 
 
 class Section(Life):
-    """A block of a run's sync code, or a call on a thread of its own, which has no frame here."""
+    """A block of a run's sync code, or, without a frame, code beside its body."""
 
     parent: Life
     frame: FrameType | None

@@ -78,6 +78,7 @@ class TaskRun(Life):
         task_name: str,
         *,
         parent: Life,
+        author: Any = None,
         log_prints: bool | None = None,
         retries: int = 0,
         tags: frozenset[str] = frozenset(),
@@ -87,6 +88,7 @@ class TaskRun(Life):
         super().__init__(task_name, Pending(), flow_run._lock)
         self.flow_run = flow_run
         self.parent = parent
+        self.author = author
         self.log_prints = flow_run.options.log_prints if log_prints is None else log_prints
         self.task_name = task_name
         self.task_retries = retries

@@ -34,7 +34,7 @@ def follow(run: FlowRun, logs: WholeLogs) -> None:
     printed = 0
     ended = False
     while not ended:
-        ended = run.wait(_LOOK_SECONDS).state_is_final()
+        ended = run.wait(_LOOK_SECONDS).is_over()
         for text, reached in logs.text(run, printed):
             printed = reached
             sys.stdout.write(text)
@@ -58,7 +58,7 @@ def wait_for(runs: Iterable[FlowRun], timeout: float | None) -> list[FlowRun]:
             if remaining <= 0:
                 break
         left[0].wait(remaining)
-        left = [run for run in left if not run.state_is_final()]
+        left = [run for run in left if not run.is_over()]
         for run in left:
             _refuse_to_hang(run)
     return left

@@ -24,6 +24,7 @@ from jupyter_flows.engine import asking, capture, ending, ports
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.history.results import folder_beside
 from jupyter_flows.history.store import Store
 from jupyter_flows.history.writer import Writer
 from jupyter_flows.kernel import completion, figures, inputs, rich, routing, tracebacks
@@ -64,6 +65,8 @@ class Extension:
     def load(self) -> None:
         """Put everything in place."""
         ports.history = self._writer
+        keep_seconds = self._config.keep_days * 86_400
+        ports.results_at = (str(folder_beside(self._config.store)), keep_seconds)
         ports.kernel_id = self._record.id
         ports.show_error = tracebacks.formatter(self._shell)
         ports.show_file = tracebacks.file_namer(self._shell)
@@ -104,6 +107,7 @@ class Extension:
         ports.listeners.remove(self._watcher.moved)
         asking.can_ask = asking.refuse_alone
         ports.history = ports.NoHistory()
+        ports.results_at = None
         ports.show_error = ports.plain_traceback
         ports.show_file = str
 

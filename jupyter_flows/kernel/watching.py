@@ -92,7 +92,7 @@ class Watcher:
 
     def _tell_one(self, watch: _Watch, now: float, room: int) -> bool:
         """Tell of what has changed; return whether there can be more to tell."""
-        ended = watch.run.state_is_final()
+        ended = watch.run.is_over()
         content = changes_of(watch.run, watch.next_line, room)
         seen = {**content["run"], "progress": _progress_seen(content["run"])}
         if seen == watch.seen and not content["lines"]:

@@ -19,6 +19,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine.processes import link
+from jupyter_flows.engine.processes.attempts import Attempt
 from jupyter_flows.states import StateType
 from tests.engine.in_processes import ended, lines, sleeping, start
 
@@ -247,3 +248,18 @@ def test_the_end_of_the_supervisor(until):
 
     assert ended(after).result() == 1
     assert link.supervisor().pid != old
+
+
+def test_a_cancel_that_comes_with_the_order(monkeypatch):
+    """What is asked of a run as its process is told what to do takes hold there."""
+
+    def order_and_cancel(attempt):
+        order = make_order(attempt)
+        attempt._run.cancel(grace=0)
+        return order
+
+    make_order = Attempt._order
+    ended(lambda: None)  # the supervisor is there
+    monkeypatch.setattr(Attempt, "_order", order_and_cancel)
+    for _ in range(5):
+        assert ended(sleeping).state.is_cancelled()

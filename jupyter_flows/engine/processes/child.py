@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import inspect
 import logging
 import math
 import os
@@ -47,7 +48,7 @@ from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
 from jupyter_flows.engine.processes.images import TaskImage
-from jupyter_flows.engine.processes.pickling import pickled
+from jupyter_flows.engine.processes.pickling import called_by, pickled
 from jupyter_flows.engine.processes.tree import adopt_orphans
 from jupyter_flows.engine.processes.wire import Channel
 from jupyter_flows.engine.questions import Question, Read
@@ -78,7 +79,10 @@ class Order:
     current_tags: frozenset[str]  # of all that it starts
     task_runner: TaskRunner | None
     attempt: int
+    parameters: tuple[str, ...]  # the names of the run's parameters
     log_prints: bool
+    persist_result: bool | None
+    results_at: tuple[str, float] | None
     grace: float
     may_time_out: bool
     answers: dict[str, str]  # to questions of earlier attempts, by their keys
@@ -144,8 +148,9 @@ class _Child:
         asking.who_asks = lambda asking: run
         registry.add(run)
         run.on_done(self._wake_up)
-        plan = Plan(_body(self._order), delay=lambda attempt: 0.0)
+        plan = Plan(_body(self._order, run), delay=lambda attempt: 0.0)
         run.executor.launch(run, plan)
+        self._read()  # what was asked meanwhile may have come with the order
         while not run.state_is_final():
             self._turn()
         finishing = EngineThread("end", self._finish, context=Context())
@@ -214,6 +219,7 @@ class _Child:
         faulthandler.enable(sys.stderr, all_threads=False)
         ports.history = _Relay(self._channel, order.run_id)
         ports.adopted = True  # by the supervisor
+        ports.results_at = order.results_at
         asking.can_ask = lambda run, kind: order.refusals.get(kind)
 
     def _read(self) -> None:
@@ -293,6 +299,7 @@ class ChildRun(FlowRun):
             options=Options(
                 log_prints=order.log_prints,
                 task_runner=order.task_runner,
+                persist_result=order.persist_result,
                 cancel_grace_seconds=order.grace,
             ),
             name=order.name,
@@ -443,7 +450,7 @@ class _Relay:
 # -- its body and its end --------------------------------------------------------------------
 
 
-def _body(order: Order) -> Callable[[], Any]:
+def _body(order: Order, run: FlowRun) -> Callable[[], Any]:
     """Return the body, which imports what it needs when it begins."""
 
     def load() -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
@@ -453,6 +460,9 @@ def _body(order: Order) -> Callable[[], Any]:
             vars(sys.modules["__main__"]).update(
                 {name: value for name, value in names.items() if not name.startswith("__")}
             )
+        if order.parameters:
+            given = inspect.signature(called_by(fn)).bind(*args, **kwargs).arguments
+            run.parameters = {name: given[name] for name in order.parameters if name in given}
         return fn, args, kwargs
 
     def body() -> Any:

@@ -81,11 +81,21 @@ class _Imported:
         self.place = (module, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function()(*args, **kwargs)
+
+    def function(self) -> Callable[..., Any]:
+        """Return the function, whose module is imported for that."""
         __import__(self.place[0])
         found: Any = sys.modules[self.place[0]]
         for part in self.place[1].split("."):
             found = getattr(found, part)
-        return found.fn(*args, **kwargs)
+        fn: Callable[..., Any] = found.fn
+        return fn
+
+
+def called_by(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the flow's function, which what `function_of` has returned calls."""
+    return fn.function() if isinstance(fn, _Imported) else fn
 
 
 def function_of(fn: Callable[..., Any]) -> Callable[..., Any]:
