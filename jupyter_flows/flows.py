@@ -17,7 +17,7 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import Options, checked_metadata
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.futures import resolve
@@ -42,6 +42,7 @@ class Flow(Generic[P, R]):
         flow_run_name: str | None = None,
         on: str | None = None,
         tags: Iterable[str] = (),
+        metadata: Mapping[str, str] | None = None,
         retries: int = 0,
         retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
         timeout_seconds: float | None = None,
@@ -60,6 +61,7 @@ class Flow(Generic[P, R]):
         self.flow_run_name = flow_run_name
         self.on = on
         self.tags = frozenset(tags)
+        self.metadata = checked_metadata(metadata)
         self.isasync = inspect.iscoroutinefunction(fn)
         self.log_prints = log_prints
         self.options = Options(
@@ -121,8 +123,14 @@ class Flow(Generic[P, R]):
             ParameterError: it does not take these parameters; nothing was started.
         """
         __tracebackhide__ = True
-        arguments = self._bind(args, kwargs)
-        run = self.make_run(for_background(self.on, is_async=self.isasync), arguments)
+        return self._start(self._bind(args, kwargs))
+
+    def _start(
+        self, arguments: inspect.BoundArguments | None, replays: FlowRun | None = None
+    ) -> FlowRun:
+        __tracebackhide__ = True
+        executor = for_background(self.on, is_async=self.isasync)
+        run = self.make_run(executor, arguments, replays=replays)
         self.launch(run, arguments)
         return run
 
@@ -148,9 +156,11 @@ class Flow(Generic[P, R]):
             name=self._run_name(parameters),
             parameters=parameters,
             tags=self.tags,
+            metadata=self.metadata,
             parent=caller,
             **details,
         )
+        run.again = lambda ended: self._start(arguments, ended)
         if foreground:
             run.log.echo = echo_for(run)
         registry.add(run)
@@ -230,6 +240,7 @@ class Flow(Generic[P, R]):
             "flow_run_name": self.flow_run_name,
             "on": self.on,
             "tags": self.tags,
+            "metadata": self.metadata,
             "log_prints": self.log_prints,
             "validate_parameters": self._validate,
             **self.options.chosen(),
@@ -266,6 +277,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             ``process`` for both: it can be stopped whatever its code does; what it
             is given and returns is pickled.
         tags: words to find its runs by.
+        metadata: texts by name to find its runs by, such as ``{"customer": "42"}``;
+            for one run, start ``flow.with_options(metadata=…)``.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each
             attempt, or a function that is given `retries` and returns them.

@@ -160,9 +160,10 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Ask a run to stop."""
+    """Ask a run to stop; `reason` says why, in words, if not that a user did."""
 
     run: str = field(metadata={"check": _ID})
+    reason: str | None = field(default=None, metadata={"check": _optional(_text(1_000))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +212,13 @@ class Replace:
     run: str = field(metadata={"check": _ID})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Do a run that has ended again; the reply's ``run`` is the new one."""
+
+    run: str = field(metadata={"check": _ID})
+
+
 Request = (
     Hello
     | ListRuns
@@ -227,6 +235,7 @@ Request = (
     | Pause
     | Resume
     | Replace
+    | Replay
 )
 
 ACTIONS: Mapping[str, type[Request]] = {
@@ -245,6 +254,7 @@ ACTIONS: Mapping[str, type[Request]] = {
     "pause": Pause,
     "resume": Resume,
     "replace": Replace,
+    "replay": Replay,
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any
+
+from jupyter_flows.engine.texts import sendable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,31 @@ class Options:
         if isinstance(delay, int | float):
             return float(delay)
         return float(delay[min(attempt, len(delay)) - 1]) if delay else 0.0
+
+
+MOST_METADATA = 100  # entries: they travel with every change of a run
+LONGEST_METADATA = 1_000  # characters of a name or a value
+
+
+def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return what is said of runs beside their tags, checked.
+
+    Raises:
+        ValueError: it is not a mapping of texts to texts, or too much.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise ValueError(f"metadata must be a dict of texts, not {type(metadata).__name__}.")
+    for each in (*metadata, *metadata.values()):
+        if not isinstance(each, str) or len(each) > LONGEST_METADATA:
+            raise ValueError(
+                f"metadata must hold texts of at most {LONGEST_METADATA:,} characters, not "
+                f"{each!r:.60}."
+            )
+    if len(metadata) > MOST_METADATA:
+        raise ValueError(f"metadata may have {MOST_METADATA} entries, not {len(metadata):,}.")
+    return {sendable(name): sendable(value) for name, value in metadata.items()}
 
 
 def is_number(value: Any) -> bool:

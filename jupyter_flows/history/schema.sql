@@ -94,3 +94,7 @@ CREATE TABLE lines (
 
 -- name: 1001
 ALTER TABLE runs ADD COLUMN stopping TEXT;  -- JSON
+
+-- name: 1002
+ALTER TABLE runs ADD COLUMN replay_of TEXT;
+ALTER TABLE runs ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';  -- JSON

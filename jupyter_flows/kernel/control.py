@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from jupyter_flows import messages
 from jupyter_flows.engine import registry
 from jupyter_flows.engine.runs import FlowRun
-from jupyter_flows.errors import BadRequest, FlowsError, UnknownRun
+from jupyter_flows.errors import BadRequest, FlowsError, NotReplayable, UnknownRun
 from jupyter_flows.kernel import reruns
 from jupyter_flows.kernel.barrier import stopped_by_people
 from jupyter_flows.kernel.watching import Publish, Watcher, newest_that_fit
@@ -63,6 +63,7 @@ class Control:
             messages.Pause: self._pause,
             messages.Resume: self._resume,
             messages.Replace: self._replace,
+            messages.Replay: self._replay,
         }
 
     def answer(self, content: Any, who: str, publish: Publish) -> dict[str, Any]:
@@ -176,7 +177,7 @@ class Control:
 
     def _cancel(self, request: messages.Cancel) -> dict[str, Any]:
         run = self._find(request.run)
-        if run.cancel():
+        if run.cancel(reason=request.reason or "user"):
             stopped_by_people.add(run)
         return self._shown(run)
 
@@ -212,3 +213,13 @@ class Control:
         if not reruns.replace(run):
             raise BadRequest("This run does not wait for an earlier one of its cell.")
         return self._shown(run)
+
+    def _replay(self, request: messages.Replay) -> dict[str, Any]:
+        run = registry.find(request.run)
+        if run is None:
+            self._archived(request.run)
+            raise NotReplayable(
+                "Only its history is left of this run: its flow is not defined in a live kernel. "
+                "Start the flow again with its parameters."
+            )
+        return self._shown(run.replay())

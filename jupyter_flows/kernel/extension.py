@@ -65,6 +65,8 @@ class Extension:
         """Put everything in place."""
         ports.history = self._writer
         ports.kernel_id = self._record.id
+        ports.kept_lines = self._kept_lines
+        ports.kept_run = self._archive.find
         ports.show_error = tracebacks.formatter(self._shell)
         ports.show_file = tracebacks.file_namer(self._shell)
         ports.listeners.append(self._watcher.moved)
@@ -102,6 +104,7 @@ class Extension:
         ports.process_preparations.remove(_PREPARATION)
         ports.listeners.remove(self._watcher.moved)
         ports.history = ports.NoHistory()
+        ports.kept_lines, ports.kept_run = ports.no_lines, ports.no_run
         ports.show_error = ports.plain_traceback
         ports.show_file = str
 

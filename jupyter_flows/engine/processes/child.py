@@ -26,7 +26,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -73,7 +73,10 @@ class Order:
     name: str
     flow_name: str
     tags: frozenset[str]
+    metadata: Mapping[str, str]
+    replay_of: str | None
     attempt: int
+    earlier_attempts: int
     log_prints: bool
     grace: float
     may_time_out: bool
@@ -282,9 +285,12 @@ class ChildRun(FlowRun):
             options=Options(log_prints=order.log_prints, cancel_grace_seconds=order.grace),
             name=order.name,
             tags=order.tags,
+            metadata=order.metadata,
             run_id=order.run_id,
         )
         self.attempt = order.attempt - 1
+        self.earlier_attempts = order.earlier_attempts
+        self.replay_of = order.replay_of
         self.outputs = _RelayedOutputs(channel)
 
     @property
