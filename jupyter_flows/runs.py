@@ -231,7 +231,7 @@ def _control(
     another run, which is listed in the place of the one that it was given.
     """
     by_ids = bool(run_ids) or ids is not None
-    by_filters = any(filters[name] is not None for name in filters.keys() - {"limit"})
+    by_filters = any(value is not None for name, value in filters.items() if name != "limit")
     if by_ids and by_filters:
         raise ValueError("Give ids or filters, not both.")
     if not by_ids and not by_filters:

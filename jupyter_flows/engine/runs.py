@@ -533,7 +533,7 @@ class FlowRun(Life):
 
     @property
     def all_attempts(self) -> int:
-        """Which attempt this is, those of the runs that it replays counted; 0 before it begins."""
+        """Which attempt this is, those of the runs that it replays counted."""
         return self.attempt and self.earlier_attempts + self.attempt
 
     @property

@@ -230,7 +230,7 @@ class FlowMagics:
     def _find(self, options: argparse.Namespace) -> list[FlowRun]:
         if options.ids:
             return [all_runs.get(each) for each in options.ids]
-        found = all_runs.list(**_filters(options), limit=None)
+        found = all_runs.list(**_filters(options))
         if options.action == "wait":  # a run that failed before the barrier fails it too
             return [
                 run
@@ -264,6 +264,7 @@ def _filters(options: argparse.Namespace) -> all_runs.Filters:
         "names": options.name,
         "tags": options.tag,
         "metadata": None if options.meta is None else dict(options.meta),
+        "limit": None,
     }
 
 

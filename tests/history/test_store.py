@@ -65,9 +65,7 @@ runs = st.builds(
     RunRecord,
     **dict.fromkeys(("name", "flow", "on", "kernel"), texts),
     **dict.fromkeys(("state_type", "state_name", "state_message"), texts),
-    **dict.fromkeys(
-        ("parent", "asked", "reason", "replay_of", "cell", "result"), maybe(texts)
-    ),
+    **dict.fromkeys(("parent", "asked", "reason", "replay_of", "cell", "result"), maybe(texts)),
     **dict.fromkeys(("state_time", "created", "paused_seconds"), times),
     **dict.fromkeys(("started", "ended", "paused_since"), maybe(times)),
     **dict.fromkeys(("attempt", "task_count", "log_first", "log_count"), counts),

@@ -303,9 +303,10 @@ class ChildRun(FlowRun):
         """Leave the clock to the kernel."""
 
     def cancel(self, grace: float | None = None, *, reason: str = "user") -> bool:
-        """Ask the kernel, which asks this process and its ladder."""
+        """Take note of it here, and ask the kernel, whose ladder sees to it."""
+        asked = super().cancel(grace, reason=reason)
         self._channel.send("cancel", grace, reason)
-        return self.cancel_reason is None
+        return asked
 
     def pause(self) -> None:
         """Ask the kernel, which has the whole process suspended."""
