@@ -3,6 +3,7 @@
 from typing import Any
 
 from jupyter_flows import runs
+from jupyter_flows.bars import ProgressBar, progress
 from jupyter_flows.commands import run_process
 from jupyter_flows.context import (
     RunContext,
@@ -11,7 +12,6 @@ from jupyter_flows.context import (
     get_run_logger,
     is_cancellation,
     pause_flow_run,
-    progress,
     resume_flow_run,
 )
 from jupyter_flows.engine.checkpoints import checkpoint
@@ -80,6 +80,7 @@ __all__ = [
     "NotPaused",
     "NotReplayable",
     "ParameterError",
+    "ProgressBar",
     "RunCancellation",
     "RunContext",
     "State",

@@ -6,24 +6,21 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from time import time
-from typing import Any, TypeVar
+from typing import Any
 
 from jupyter_flows.engine import checkpoints, registry
 from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
 from jupyter_flows.engine.current import called_from_async, current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.pausing import wait_in_run
-from jupyter_flows.engine.progress import Bar, current_bar
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.errors import NotInARun, RunCancellation
 from jupyter_flows.records import Waiting
-
-T = TypeVar("T")
 
 
 class RunContext:
@@ -286,70 +283,6 @@ def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)  # as in Prefect
     return _RunLogger(logger, {"jupyter_flows_source": "task" if is_task else "flow"})
-
-
-def progress(
-    iterable: Iterable[T], *, total: float | None = None, description: str = "progress"
-) -> Iterator[T]:
-    """Iterate, and show how far it is in the run's view. Each step is a checkpoint.
-
-    Outside of a run it only iterates.
-
-    Args:
-        iterable: what to iterate over.
-        total: how many steps there will be; `len(iterable)` by default, if it has one.
-        description: what the bar is called.
-    """
-    owner = current.get()
-    if total is None:
-        total = _length(iterable)
-    bar = None if owner is None else owner.flow_run.bars.begin(description, total)
-    return _steps(iter(iterable), bar)
-
-
-def _steps(iterator: Iterator[T], bar: Bar | None) -> Iterator[T]:
-    if bar is None:
-        for each in iterator:
-            checkpoints.pass_by()
-            yield each
-        return
-    outer = current_bar.get()
-    current_bar.set(bar)
-    try:
-        for each in iterator:
-            checkpoints.pass_by()
-            yield each
-            bar.done += 1
-    finally:
-        bar.end()
-        current_bar.set(outer)
-
-
-CHEAP_STEPS = 100_000
-"""A loop of more steps is watched from outside, as counting them would slow it down."""
-
-
-def progress_of_loop(iterable: Iterable[Any], description: str) -> Iterable[Any]:
-    """Show a cell's top-level loop over something sized, without cost for a tight one."""
-    owner = current.get()
-    total = _length(iterable)
-    if owner is None or total is None:
-        return iterable
-    if total <= CHEAP_STEPS:
-        return progress(iterable, total=total, description=description)
-    iterator = iter(iterable)
-    if hasattr(iterator, "__length_hint__"):
-        bar = owner.flow_run.bars.begin(description, total)
-        if bar is not None:
-            bar.watch_iterator(iterator)
-    return iterator
-
-
-def _length(iterable: Any) -> float | None:
-    try:
-        return len(iterable)
-    except Exception:
-        return None
 
 
 def pause_flow_run(

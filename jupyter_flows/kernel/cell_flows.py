@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from jupyter_flows.context import progress_of_loop
+from jupyter_flows.bars import progress_of_loop
 from jupyter_flows.engine.executors import for_background
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import FlowsError
