@@ -274,14 +274,19 @@ class _RunLogger(logging.LoggerAdapter[logging.Logger]):
 def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
     """Return a logger that writes into the log of the flow run or task run.
 
+    What is below its level is left out: INFO as in Prefect, or what
+    `FlowsConfig.log_level` says; in plain Python, the level of the logger
+    ``jupyter_flows``. It writes whether or not prints are logged.
+
     Raises:
         NotInARun: no run's code is being run.
     """
     owner = _owner("get_run_logger()")
     is_task = isinstance(owner.listed, TaskRun)
-    logger = logging.getLogger(f"jupyter_flows.{'task' if is_task else 'flow'}_runs")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)  # as in Prefect
+    ours = logging.getLogger("jupyter_flows")
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)  # as in Prefect
+    logger = ours.getChild("task_runs" if is_task else "flow_runs")
     return _RunLogger(logger, {"jupyter_flows_source": "task" if is_task else "flow"})
 
 

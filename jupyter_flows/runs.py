@@ -17,12 +17,11 @@ Only runs in the memory of this process can be controlled: see `jupyter_flows.en
 from __future__ import annotations
 
 import builtins
-import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 from jupyter_flows.engine import ports, registry
+from jupyter_flows.engine.moments import Moment, seconds_since_epoch
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import FlowsError, NotActive, NotReplayable, UnknownRun
 from jupyter_flows.states import TERMINAL, StateType
@@ -31,9 +30,6 @@ ACTIVE = tuple(sorted(set(StateType) - TERMINAL))
 """The types of the states of runs that have not ended, to choose all of those by."""
 
 Words: TypeAlias = str | Iterable[str]
-Moment: TypeAlias = datetime | timedelta | float
-"""A time: a `datetime` (without a zone it is local time), or how long ago, in seconds or as
-a `timedelta`."""
 
 
 class Filters(TypedDict, total=False):
@@ -93,7 +89,7 @@ def list(
         tag: the same as `tags`.
         limit: how many at the most; None for all.
     """
-    earliest, latest = _moment("since", since), _moment("until", until)
+    earliest, latest = seconds_since_epoch("since", since), seconds_since_epoch("until", until)
     wanted_states, wanted_names = _words(states, state), _words(names, name)
     wanted_tags, wanted_metadata = _words(tags, tag), dict(metadata or {})
     found = [
@@ -294,19 +290,3 @@ def _words(*given: Words | None) -> set[str] | None:
     """Return the words of a filter, whether one or several; None where there is no filter."""
     words = [{each} if isinstance(each, str) else set(each) for each in given if each is not None]
     return set().union(*words) if words else None
-
-
-def _moment(name: str, value: Moment | None) -> float | None:
-    """Return a time in seconds since the epoch."""
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(
-            f"{name} must be a datetime, or how long ago, in seconds or as a timedelta, "
-            f"not {value!r}."
-        )
-    return time.time() - value

@@ -6,6 +6,9 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     late_imports   what is done to a module when it is imported
     waiting        how a thread waits so that a cancel or a resume can wake it
     ports          what the engine asks of others: keeping history, showing errors
+    moments        times as users write them
+    whole_logs     a log with what has left memory
+    log_lines      a log to look through and to write out
     logs           the lines of a run, numbered
     outputs        what a run displayed
     progress       its bars

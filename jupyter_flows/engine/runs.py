@@ -26,6 +26,7 @@ from jupyter_flows.engine.checkpoints import wait_as_worker, wait_for_history
 from jupyter_flows.engine.current import running_loop
 from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
+from jupyter_flows.engine.log_lines import LogLines
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.options import Options, is_number
 from jupyter_flows.engine.outputs import RunOutputs
@@ -36,7 +37,6 @@ from jupyter_flows.engine.texts import error_record, sendable, text_of
 from jupyter_flows.errors import NotActive, NotPaused, NotReplayable, WouldDeadlock
 from jupyter_flows.records import (
     ErrorRecord,
-    LogLine,
     RunRecord,
     Stack,
     Waiting,
@@ -155,9 +155,13 @@ class FlowRun(Life):
         return self._id
 
     @property
-    def logs(self) -> list[LogLine]:
-        """The lines of its log that are in memory, oldest first."""
-        return self.log.read()
+    def logs(self) -> LogLines:
+        """The lines of its log that are in memory, oldest first.
+
+        ``run.logs.filter(level="WARNING")`` and ``run.logs.export("train.log")`` go
+        through the whole log, see `LogLines`.
+        """
+        return LogLines(self.name, self.log.read(), self.log)
 
     @property
     def tasks(self) -> list[TaskRun | Subflow | TaskImage]:

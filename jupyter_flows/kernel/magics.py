@@ -17,6 +17,7 @@ from jupyter_flows.config import FlowsConfig
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors.callers_loop import MainExecutor
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.whole_logs import messages
 from jupyter_flows.errors import FlowsError, NotAFlow
 from jupyter_flows.flows import Flow
 from jupyter_flows.kernel import barrier, cell_flows, tracebacks
@@ -25,19 +26,15 @@ from jupyter_flows.kernel.cells import shown_plainly
 from jupyter_flows.kernel.display import Views
 from jupyter_flows.kernel.listing import table
 from jupyter_flows.kernel.options import FLOW_CELL, FLOWS, one_line
-from jupyter_flows.kernel.whole_logs import WholeLogs
 
 
 class FlowMagics:
     """Run cells and flows in the background."""
 
-    def __init__(
-        self, shell: InteractiveShell, config: FlowsConfig, views: Views, logs: WholeLogs
-    ) -> None:
+    def __init__(self, shell: InteractiveShell, config: FlowsConfig, views: Views) -> None:
         self._shell = shell
         self._config = config
         self._views = views
-        self._logs = logs
 
     def register(self) -> None:
         """Make the magics known to the shell."""
@@ -114,7 +111,7 @@ class FlowMagics:
             self._views.show(run)
         if waits:
             try:
-                barrier.follow(run, self._logs)
+                barrier.follow(run)
             except BaseException as error:
                 tracebacks.hide_magic(self._shell, error)
                 raise
@@ -210,7 +207,7 @@ class FlowMagics:
                     self._views.show(run)
             case "logs":
                 for run in found:
-                    for text, _ in self._logs.text(run):
+                    for text, _ in messages(run.log):
                         print(text, end="")
             case "wait":
                 self._wait(found, options.timeout)
