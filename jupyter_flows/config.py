@@ -101,6 +101,8 @@ class FlowsConfig(SingletonConfigurable):
             log_lines.formatted((0, 0.0, 20, "", ""), "", form)
         except ValueError as error:
             raise TraitError(str(error)) from None
+        if "%(message)" not in form:
+            raise TraitError(f"{form!r} is no format of a line: it leaves %(message)s out.")
         return form
 
     @default("wait")
