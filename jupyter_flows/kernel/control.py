@@ -177,7 +177,7 @@ class Control:
 
     def _cancel(self, request: messages.Cancel) -> dict[str, Any]:
         run = self._find(request.run)
-        if run.cancel(reason=request.reason or "user"):
+        if run.cancel(reason="user" if request.reason is None else request.reason):
             stopped_by_people.add(run)
         return self._shown(run)
 
