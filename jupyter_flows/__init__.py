@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_flows import runs, runtime
 from jupyter_flows.annotations import allow_failure, unmapped
+from jupyter_flows.bars import ProgressBar, progress
 from jupyter_flows.commands import run_process
 from jupyter_flows.context import (
     RunContext,
     current_run,
     get_run_context,
     get_run_logger,
+    is_cancellation,
     pause_flow_run,
-    progress,
     resume_flow_run,
 )
 from jupyter_flows.engine.checkpoints import checkpoint
@@ -30,6 +31,7 @@ from jupyter_flows.errors import (
     MissingResult,
     NonRetryableException,
     NotPaused,
+    NotReplayable,
     ParameterError,
     ReservedArgumentError,
     RunCancellation,
@@ -98,7 +100,9 @@ __all__ = [
     "MissingResult",
     "NonRetryableException",
     "NotPaused",
+    "NotReplayable",
     "ParameterError",
+    "ProgressBar",
     "ReservedArgumentError",
     "RunCancellation",
     "RunContext",
@@ -119,6 +123,7 @@ __all__ = [
     "flow",
     "get_run_context",
     "get_run_logger",
+    "is_cancellation",
     "pause_flow_run",
     "progress",
     "resume_flow_run",

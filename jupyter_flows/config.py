@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode, default
+from traitlets import (
+    Bool,
+    CaselessStrEnum,
+    Float,
+    Int,
+    List,
+    TraitError,
+    Unicode,
+    default,
+    validate,
+)
 from traitlets.config import SingletonConfigurable
+
+from jupyter_flows.engine import log_lines
 
 WAIT_VARIABLE = "JUPYTER_FLOWS_WAIT"
 
@@ -54,6 +67,24 @@ class FlowsConfig(SingletonConfigurable):
         True, help="Whether a cell's top-level loops over sized iterables show a bar."
     ).tag(config=True)
 
+    log_level = CaselessStrEnum(
+        ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        default_value="INFO",
+        help="The least level that get_run_logger() and the extra loggers write; other loggers "
+        "write what their own level says, and prints are always written.",
+    ).tag(config=True)
+    log_format = Unicode(
+        log_lines.PREFECTS,
+        help="How a line of a log is written as text: for foreground runs, and in exports. It "
+        "may name asctime, date, msecs, created, levelname, levelno, name, flow_run_name, number "
+        "and message, as a format of logging's does.",
+    ).tag(config=True)
+    extra_loggers = List(
+        Unicode(),
+        help="Loggers, such as a library's, whose lines of log_level and above are written in "
+        "runs, though they have no level of their own. (Without it they write warnings, as ever.)",
+    ).tag(config=True)
+
     store = Unicode(
         help="The file that keeps past runs. Default: $JUPYTER_FLOWS_STORE, or "
         "jupyter_flows/flows.sqlite in Jupyter's data directory. Cached results are in a folder "
@@ -65,6 +96,17 @@ class FlowsConfig(SingletonConfigurable):
     keep_bytes = Int(
         2_000_000_000, min=0, help="How large the store may grow before the oldest runs go."
     ).tag(config=True)
+
+    @validate("log_format")
+    def _check_log_format(self, proposal: Any) -> str:
+        form: str = proposal["value"]
+        try:
+            log_lines.formatted((0, 0.0, 20, "", ""), "", form)
+        except ValueError as error:
+            raise TraitError(str(error)) from None
+        if "%(message)" not in form:
+            raise TraitError(f"{form!r} is no format of a line: it leaves %(message)s out.")
+        return form
 
     @default("wait")
     def _default_wait(self) -> bool:

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from time import time
-from typing import Any, TypeVar
+from typing import Any
 
 from jupyter_flows.engine import checkpoints, registry
 from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
 from jupyter_flows.engine.current import called_from_async, current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.options import is_number
-from jupyter_flows.engine.progress import Bar, current_bar
+from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
-from jupyter_flows.errors import NotInARun
+from jupyter_flows.engine.waiting import LoopWaiter
+from jupyter_flows.errors import NotInARun, RunCancellation
 from jupyter_flows.records import Waiting
-
-T = TypeVar("T")
 
 
 class RunContext:
-    """The run or task run whose code is being run: Hatchet's ``Context``."""
+    """The run or task run whose code is being run: Hatchet's ``Context``.
+
+    What to do about a cancel::
+
+        while not run.exit_flag: ...       # look now and then, and end by yourself
+        if run.wait_for_cancel(5): ...     # or look while there is nothing else to do
+        except BaseException as error:     # or be stopped, and tell it from an error
+            if is_cancellation(error): ...
+
+    Code that has looked and seen it is told: it is not stopped where it prints, logs or
+    sleeps, but has the grace of the cancel (`cancel_grace_seconds`, 1 by default) to end
+    by itself. However it ends, the run is CANCELLED.
+    """
 
     def __init__(self, life: Life) -> None:
         self._life = life
+
+    # -- whether it is to stop ------------------------------------------------------------
 
     @property
     def exit_flag(self) -> bool:
         """Whether it is to stop. Code that has seen it True is taken to have been told."""
         if self._life.cancel_reason is None:
             return False
-        self._life.note_delivery()
+        self._life.note_told()
         return True
 
     @property
@@ -43,14 +58,137 @@ class RunContext:
         return self.exit_flag
 
     @property
+    def cancel_reason(self) -> str | None:
+        """Why it is to stop, if it is: ``user``, ``timeout``, ``parent``, ``concurrency``,
+        ``shutdown``, or what `cancel` was told. Looking at it does not count as being told.
+        """
+        return self._life.cancel_reason
+
+    def wait_for_cancel(self, timeout: float | timedelta | None = None) -> Any:
+        """Wait to be cancelled, and return whether it is: a sleep that a cancel ends at once.
+
+        The wait does not raise: code that sees True is told, as by `exit_flag`. In async
+        code it is to be awaited. While the run is paused the time stands still.
+
+        Args:
+            timeout: how long to wait, in seconds or as a `timedelta`; None waits for ever.
+        """
+        seconds = _seconds("timeout", timeout)
+        if called_from_async(self._life, sys._getframe(1)):
+            return self._wait_for_cancel_async(seconds)
+        wait_in_run(self._life.flow_run, self._is_asked, _nothing_else, seconds, heed=_pass)
+        return self.exit_flag
+
+    async def _wait_for_cancel_async(self, seconds: float | None) -> bool:
+        waiter = LoopWaiter()
+        waiters = self._life.flow_run.book.waiters
+        waiters.add(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._is_asked():
+                    await waiter.wait()
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            if not self._is_asked():
+                raise  # by others: a time-out around it, a task group that fails
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        finally:
+            waiters.discard(waiter)
+        return self.exit_flag
+
+    def _is_asked(self) -> bool:
+        return self._life.cancel_reason is not None
+
+    def cancel(self, reason: str = "user") -> bool:
+        """Ask the flow run to stop; returns whether this call asked, as `FlowRun.cancel` does.
+
+        Args:
+            reason: why, for the record: in words of your own, or one of the usual.
+        """
+        return self._life.flow_run.cancel(reason=reason)
+
+    async def aio_cancel(self, reason: str = "user") -> bool:
+        """Ask the flow run to stop: `cancel`, under Hatchet's name for async code."""
+        return self.cancel(reason)
+
+    def checkpoint(self) -> None:
+        """Let a cancel or a pause take hold here."""
+        checkpoints.checkpoint()
+
+    def refresh_timeout(self, increment_by: float | str | timedelta | None = None) -> None:
+        """Give the attempt more time before its timeout. Harmless without one.
+
+        Args:
+            increment_by: how much more: in seconds, as a `timedelta`, or as in Hatchet as
+                a text such as ``"1m30s"``; None, the default, lets it have all of its
+                time anew.
+        """
+        seconds = _seconds("increment_by", increment_by)
+        life: Life | None = self._life
+        while life is not None and life.timeout is None:
+            life = life.caller
+        if life is not None and life.timeout is not None:
+            life.timeout.refresh(seconds)
+
+    def log(self, message: object) -> None:
+        """Write a line into the run's log."""
+        get_run_logger().info("%s", message)
+
+    # -- what it is -----------------------------------------------------------------------
+
+    @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1."""
-        return self._life.attempt
+        """Which attempt this is, from 1; a replay counts on from the run that it replays."""
+        return self._life.listed.all_attempts
+
+    @property
+    def attempt_number(self) -> int:
+        """The same as `attempt`, under Hatchet's name."""
+        return self.attempt
+
+    @property
+    def retry_count(self) -> int:
+        """How many attempts there were before this one."""
+        return self.attempt - 1
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts a run may have: its retries and one."""
+        return self._life.listed.retries + 1
 
     @property
     def tags(self) -> frozenset[str]:
         """The tags of the flow run."""
         return self._life.flow_run.tags
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata of the flow run."""
+        return self._life.flow_run.metadata
+
+    @property
+    def additional_metadata(self) -> Mapping[str, str]:
+        """The same as `metadata`, under Hatchet's name."""
+        return self.metadata
+
+    @property
+    def workflow_run_id(self) -> str:
+        """The id of the flow run."""
+        return self._life.flow_run.id
+
+    @property
+    def parent_workflow_run_id(self) -> str | None:
+        """The id of the flow run that called this one, for a subflow."""
+        caller = self._life.flow_run.subflow_of
+        return None if caller is None else caller.id
+
+    @property
+    def step_run_id(self) -> str:
+        """The id of the task run, or of the flow run where no task's code is being run."""
+        return self._life.listed.id
 
     @property
     def flow_run(self) -> FlowRun:
@@ -63,46 +201,50 @@ class RunContext:
         life = self._life.listed
         return life if isinstance(life, TaskRun) else None
 
-    def cancel(self) -> None:
-        """Ask the flow run to stop."""
-        self._life.flow_run.cancel()
-
-    async def aio_cancel(self) -> None:
-        """Ask the flow run to stop."""
-        self.cancel()
-
-    def checkpoint(self) -> None:
-        """Let a cancel or a pause take hold here."""
-        checkpoints.checkpoint()
-
-    def refresh_timeout(self, increment_by: float | timedelta | None = None) -> None:
-        """Give the attempt more time before its timeout. Harmless without one.
-
-        Args:
-            increment_by: how much more, in seconds or as a `timedelta`, as in Hatchet;
-                None, the default, lets it have all of its time anew.
-        """
-        seconds = _seconds(increment_by)
-        life: Life | None = self._life
-        while life is not None and life.timeout is None:
-            life = life.caller
-        if life is not None and life.timeout is not None:
-            life.timeout.refresh(seconds)
-
-    def log(self, message: object) -> None:
-        """Write a line into the run's log."""
-        get_run_logger().info("%s", message)
-
     def __repr__(self) -> str:
         return f"<RunContext of {self._life!r}>"
 
 
-def _seconds(value: float | timedelta | None) -> float | None:
+def _pass() -> None:
+    """Raise nothing: whoever waits is told of a cancel."""
+
+
+def _nothing_else(wake: Callable[[], None]) -> None:
+    """Only an ask wakes it."""
+
+
+def _seconds(name: str, value: float | str | timedelta | None) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if value is not None and not isinstance(value, int | float):
-        raise TypeError(f"increment_by must be seconds or a timedelta, not {value!r}.")
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"{name} must be seconds or a timedelta, not {value!r}.")
     return value
+
+
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception that a run's code caught is its cancel, and not an error.
+
+    Sync code is cancelled by `RunCancellation`, async code by `asyncio.CancelledError`.
+    The latter may have other causes (a time-out around an await, a task group): then this
+    says False. A `CancelledRun` tells that something else was cancelled, such as a task
+    that the code waited for: an error here. Whatever it is, raise it again when the
+    cleanup is done.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_cancellation, error.exceptions))
+    if isinstance(error, asyncio.CancelledError):
+        owner = current.get()
+        while owner is not None and owner.cancel_reason is None:
+            owner = owner.caller
+        return owner is not None
+    return isinstance(error, RunCancellation)
 
 
 def current_run() -> RunContext:
@@ -133,79 +275,20 @@ class _RunLogger(logging.LoggerAdapter[logging.Logger]):
 def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
     """Return a logger that writes into the log of the flow run or task run.
 
+    What is below its level is left out: INFO as in Prefect, or what
+    `FlowsConfig.log_level` says; in plain Python, the level of the logger
+    ``jupyter_flows``. It writes whether or not prints are logged.
+
     Raises:
         NotInARun: no run's code is being run.
     """
     owner = _owner("get_run_logger()")
     is_task = isinstance(owner.listed, TaskRun)
-    logger = logging.getLogger(f"jupyter_flows.{'task' if is_task else 'flow'}_runs")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)  # as in Prefect
+    ours = logging.getLogger("jupyter_flows")
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)  # as in Prefect
+    logger = ours.getChild("task_runs" if is_task else "flow_runs")
     return _RunLogger(logger, {"jupyter_flows_source": "task" if is_task else "flow"})
-
-
-def progress(
-    iterable: Iterable[T], *, total: float | None = None, description: str = "progress"
-) -> Iterator[T]:
-    """Iterate, and show how far it is in the run's view. Each step is a checkpoint.
-
-    Outside of a run it only iterates.
-
-    Args:
-        iterable: what to iterate over.
-        total: how many steps there will be; `len(iterable)` by default, if it has one.
-        description: what the bar is called.
-    """
-    owner = current.get()
-    if total is None:
-        total = _length(iterable)
-    bar = None if owner is None else owner.flow_run.bars.begin(description, total)
-    return _steps(iter(iterable), bar)
-
-
-def _steps(iterator: Iterator[T], bar: Bar | None) -> Iterator[T]:
-    if bar is None:
-        for each in iterator:
-            checkpoints.pass_by()
-            yield each
-        return
-    outer = current_bar.get()
-    current_bar.set(bar)
-    try:
-        for each in iterator:
-            checkpoints.pass_by()
-            yield each
-            bar.done += 1
-    finally:
-        bar.end()
-        current_bar.set(outer)
-
-
-CHEAP_STEPS = 100_000
-"""A loop of more steps is watched from outside, as counting them would slow it down."""
-
-
-def progress_of_loop(iterable: Iterable[Any], description: str) -> Iterable[Any]:
-    """Show a cell's top-level loop over something sized, without cost for a tight one."""
-    owner = current.get()
-    total = _length(iterable)
-    if owner is None or total is None:
-        return iterable
-    if total <= CHEAP_STEPS:
-        return progress(iterable, total=total, description=description)
-    iterator = iter(iterable)
-    if hasattr(iterator, "__length_hint__"):
-        bar = owner.flow_run.bars.begin(description, total)
-        if bar is not None:
-            bar.watch_iterator(iterator)
-    return iterator
-
-
-def _length(iterable: Any) -> float | None:
-    try:
-        return len(iterable)
-    except Exception:
-        return None
 
 
 def pause_flow_run(

@@ -84,6 +84,10 @@ class NotActive(FlowsError):
     """The run has ended, so there is nothing left to control."""
 
 
+class NotReplayable(FlowsError):
+    """A run cannot be done anew: its flow is not defined in a live kernel."""
+
+
 class NotInARun(FlowsError, RuntimeError):
     """This call makes sense only inside a running flow or task."""
 

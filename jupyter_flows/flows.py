@@ -24,7 +24,13 @@ from jupyter_flows.engine.generators import (
     run_generator_async,
 )
 from jupyter_flows.engine.hooks import H, Hook, Hooked, Hooks
-from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay, TaskRunner
+from jupyter_flows.engine.options import (
+    Options,
+    RetryCondition,
+    RetryDelay,
+    TaskRunner,
+    checked_metadata,
+)
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
@@ -66,6 +72,7 @@ class Flow(Hooked, Generic[P, R]):
         flow_run_name: RunName | None = None,
         on: str | None = None,
         tags: Iterable[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         retries: int = 0,
         retry_delay_seconds: RetryDelay = 0.0,
         retry_jitter_factor: float | None = None,
@@ -96,6 +103,7 @@ class Flow(Hooked, Generic[P, R]):
         self.flow_run_name = flow_run_name
         self.on = on
         self.tags = checked_tags(tags or ())
+        self.metadata = checked_metadata(metadata)
         self.isasync = is_async(fn)
         self.isgenerator = is_generator(fn)
         self.log_prints = log_prints
@@ -192,8 +200,12 @@ class Flow(Hooked, Generic[P, R]):
         """
         __tracebackhide__ = True
         _, wait_for = taken_out(kwargs)
-        call = self._bind(args, kwargs, wait_for)
-        run = self.make_run(for_background(self.on, is_async=self.isasync), call)
+        return self._start(self._bind(args, kwargs, wait_for))
+
+    def _start(self, call: _Call | None, replays: FlowRun | None = None) -> FlowRun:
+        __tracebackhide__ = True
+        executor = for_background(self.on, is_async=self.isasync)
+        run = self.make_run(executor, call, replays=replays)
         self.launch(run, call)
         return run
 
@@ -227,10 +239,12 @@ class Flow(Hooked, Generic[P, R]):
             name=name,
             parameters=parameters,
             tags=self.tags | current_tags.get(),
+            metadata=self.metadata,
             parent=caller,
             upstream=() if call is None else call.upstream,
             **details,
         )
+        run.again = lambda ended: self._start(call, ended)
         if foreground:
             run.log.echo = echo_for(run)
         registry.add(run)
@@ -358,6 +372,7 @@ class Flow(Hooked, Generic[P, R]):
             "flow_run_name": self.flow_run_name,
             "on": self.on,
             "tags": self.tags,
+            "metadata": self.metadata,
             "log_prints": self.log_prints,
             "validate_parameters": self._validate,
             **self.options.chosen(),
@@ -426,6 +441,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             ``process`` for both: it can be stopped whatever its code does; what it
             is given and returns is pickled.
         tags: words to find its runs by.
+        metadata: texts by name to find its runs by, such as ``{"customer": "42"}``;
+            for one run, start ``flow.with_options(metadata=…)``.
         retries: how many attempts may follow a failed one. Default 0, as in Prefect.
         retry_delay_seconds: how long to wait before each: one number, one for each
             attempt, or a function that is given `retries` and returns them, such as

@@ -239,6 +239,13 @@ class Replace:
     run: str = field(metadata={"check": _ID})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Do a run that has ended again; the reply's ``run`` is the new one."""
+
+    run: str = field(metadata={"check": _ID})
+
+
 Request = (
     Hello
     | ListRuns
@@ -255,6 +262,7 @@ Request = (
     | Pause
     | Resume
     | Replace
+    | Replay
 )
 
 ACTIONS: Mapping[str, type[Request]] = {
@@ -273,6 +281,7 @@ ACTIONS: Mapping[str, type[Request]] = {
     "pause": Pause,
     "resume": Resume,
     "replace": Replace,
+    "replay": Replay,
 }
 
 

@@ -172,7 +172,9 @@ class RunRecord:
     ended: float | None
     paused_seconds: float  # how long it has been paused, up to `paused_since`
     paused_since: float | None  # since when it is paused now
-    attempt: int  # 1 for the first; 0 before it
+    attempt: int  # 1 for the first, those of the runs that it replays counted; 0 before it
+    replay_of: str | None  # the id of the run that it does anew
+    metadata: Mapping[str, str]  # what its author says of it, to find it by
     tags: tuple[str, ...]
     parameters: Mapping[str, str]  # each as text, shortened
     cell: str | None  # the id of the notebook cell that started it

@@ -102,7 +102,8 @@ def test_history_stands_beside_the_engine(module):
 
 
 @pytest.mark.parametrize(
-    "module", [f"jupyter_flows.{n}" for n in ("flows", "tasks", "futures", "context", "parameters")]
+    "module",
+    [f"jupyter_flows.{n}" for n in ("flows", "tasks", "futures", "context", "bars", "parameters")],
 )
 def test_what_users_write_knows_no_front_end(module):
     """Flows and tasks import no edge and no front end: they work in plain Python."""

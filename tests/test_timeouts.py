@@ -234,7 +234,7 @@ def test_refresh_timeout_without_a_timeout_is_harmless():
     def refreshes():
         current_run().refresh_timeout()
         with pytest.raises(TypeError, match="increment_by"):
-            current_run().refresh_timeout("10s")
+            current_run().refresh_timeout("10 apples")
         return "done"
 
     assert refreshes.start().result(20) == "done"

@@ -3,8 +3,12 @@
 It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
 
     current        whose code is this? the one context variable
+    late_imports   what is done to a module when it is imported
     waiting        how a thread waits so that a cancel or a resume can wake it
     ports          what the engine asks of others: keeping history, showing errors
+    moments        times as users write them
+    whole_logs     a log with what has left memory
+    log_lines      a log to look through and to write out
     logs           the lines of a run, numbered
     outputs        what a run displayed
     progress       its bars
@@ -34,6 +38,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     runs           FlowRun
     registry       all runs of the process
     asking         a run that waits for a person
+    tqdm_bars      tqdm's bars are the run's
     capture        prints, logging, helper threads, sleep, input
     console        a foreground run's log on stderr
     outcomes       from what code returned or raised to a state

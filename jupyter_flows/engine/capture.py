@@ -12,6 +12,7 @@ ends, so overlapping runs cannot undo each other.
     warnings                 likewise, at level WARNING
     time.sleep               becomes a checkpoint
     input, breakpoint        become a question to people, and a clear error
+    tqdm                     becomes a progress bar, see `tqdm_bars`
 
 `builtins.print` is never touched: it writes to `sys.stdout`, whoever that is,
 and ``print(file=...)`` goes where it says.
@@ -38,7 +39,7 @@ from functools import wraps
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine import checkpoints, tqdm_bars
 from jupyter_flows.engine.asking import ask_for_input
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.helping import helping
@@ -65,6 +66,7 @@ def install() -> None:
         _route(ThreadPoolExecutor, "submit", _submit)
         _route(logging.Logger, "callHandlers", _call_handlers)
         _route(warnings, "showwarning", _show_warning)
+        tqdm_bars.install()
         if _route(time, "sleep", lambda real: checkpoints.sleep):
             _rebind_sleep()
 

@@ -7,7 +7,8 @@ Rules:
   raises only where that costs no cleanup (`safe_lines`); elsewhere it passes.
 - `checkpoint` is the explicit one: the author says that stopping here is fine.
 - A cancel is raised once. It is raised again only at a safe place, reached
-  because the code swallowed it, never into a cleanup.
+  because the code swallowed it, never into a cleanup. Code that has looked at its
+  `exit_flag` is told of it instead, and has its grace to end by itself.
 - In sync code a cancel is `RunCancellation`; on an event loop it is
   `asyncio.CancelledError`, and counts as the loop's own delivery (`loops`), so
   that the task is not cancelled twice. A sync body on a thread that also runs a
@@ -116,6 +117,8 @@ def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
     owner = _whose(owner, frame)
     if owner.cancel_reason is None or in_shield():
         return
+    if owner.told and not (forced or owner.insisted):
+        return  # it knows, and has its grace to end by itself
     anywhere = owner.killed or (forced and not owner.delivered)
     if not anywhere and not is_place_to_stop(owner, frame):
         return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import time
 from collections.abc import Callable
 
+from jupyter_flows.engine import log_lines
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.runs import FlowRun
@@ -19,13 +18,10 @@ def echo_for(run: FlowRun) -> Callable[[LinePlain], None] | None:
         return outer.log.echo
 
     def echo(line: LinePlain) -> None:
-        _, when, level, _, message = line
-        clock = time.strftime("%H:%M:%S", time.localtime(when)) + f".{int(when % 1 * 1000):03d}"
+        text = log_lines.formatted(line, run.name, log_lines.line_format)
         token = current.set(None)
         try:
-            sys.stderr.write(
-                f"{clock} | {logging.getLevelName(level):7} | Flow run {run.name!r} - {message}\n"
-            )
+            sys.stderr.write(f"{text}\n")
         finally:
             current.reset(token)
 

@@ -100,6 +100,7 @@ class Life:
         "stopping",
         "thread",
         "timeout",
+        "told",
     )
 
     flow_run: FlowRun
@@ -123,6 +124,7 @@ class Life:
         self.cancel_reason: str | None = None
         self.asked_at = 0.0
         self.delivered = False
+        self.told = False  # that by being told, so that it may end by itself
         self.decided = False  # its code has stopped: only the last move is to come
         self.root: Root | None = None  # what runs its body, if that is async
         self.thread: int | None = None  # the thread that runs its body, once that has begun
@@ -153,6 +155,11 @@ class Life:
     def retries(self) -> int:
         """How many attempts may follow a failed one."""
         raise NotImplementedError
+
+    @property
+    def all_attempts(self) -> int:
+        """Which attempt this is, those of the runs that it replays counted; 0 before it begins."""
+        return self.attempt
 
     @property
     def captures(self) -> bool:
@@ -293,7 +300,7 @@ class Life:
         self._stop_hunting()
         self.cancel_reason = self.ladder = self.stopping = self.grace = None
         self.rung = ASK
-        self.delivered = False
+        self.delivered = self.told = False
         self._mark()
 
     def decide(self, state: State) -> State:
@@ -427,6 +434,15 @@ class Life:
         with self._lock:
             if self.cancel_reason is not None and not self.decided:
                 self.delivered = True
+
+    def note_told(self) -> None:
+        """Take note that its code has looked, and knows of the cancel.
+
+        Until the grace is over implicit checkpoints leave it to end by itself.
+        """
+        with self._lock:
+            if self.cancel_reason is not None and not self.decided:
+                self.delivered = self.told = True
 
     def cancelled_state(self) -> State:
         """The state that the cancel asked for leads to."""

@@ -78,6 +78,11 @@ class RunLog:
             history.keep_up(now, self._wait)
 
     @property
+    def run_id(self) -> str:
+        """The id of the run whose log it is."""
+        return self._run_id
+
+    @property
     def first(self) -> int:
         """The number of the oldest line in memory."""
         return self._first

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from random import random
 from typing import Any, Protocol
+
+from jupyter_flows.engine.texts import sendable
 
 
 class TaskRunner(Protocol):
@@ -95,6 +97,31 @@ def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
         return [backoff_factor * 2**i for i in range(retries)]
 
     return delays
+
+
+MOST_METADATA = 100  # entries: they travel with every change of a run
+LONGEST_METADATA = 1_000  # characters of a name or a value
+
+
+def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return what is said of runs beside their tags, checked.
+
+    Raises:
+        ValueError: it is not a mapping of texts to texts, or too much.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise ValueError(f"metadata must be a dict of texts, not {type(metadata).__name__}.")
+    for each in (*metadata, *metadata.values()):
+        if not isinstance(each, str) or len(each) > LONGEST_METADATA:
+            raise ValueError(
+                f"metadata must hold texts of at most {LONGEST_METADATA:,} characters, not "
+                f"{each!r:.60}."
+            )
+    if len(metadata) > MOST_METADATA:
+        raise ValueError(f"metadata may have {MOST_METADATA} entries, not {len(metadata):,}.")
+    return {sendable(name): sendable(value) for name, value in metadata.items()}
 
 
 def is_number(value: Any) -> bool:

@@ -4,6 +4,8 @@
 store's writer, and without one nothing is kept beyond memory. `show_error` makes
 the text of a traceback, and `show_file` the name of a file as people know it, such as
 a cell's; the kernel extension fills them with IPython's own.
+`kept_lines` reads lines of a run's log that have left memory, and `kept_run` tells the id
+of a past run that begins like this; the kernel extension fills them with the store's.
 `process_preparations` are functions, as ``module:name``, that the supervisor of
 processes calls before it forks the first.
 `results_at` says where cached results are kept: the folder, and for how many seconds what
@@ -17,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jupyter_flows.records import Transition
+from jupyter_flows.records import LogLine, Transition
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -83,7 +85,19 @@ def is_engine_module(name: Any) -> bool:
     return isinstance(name, str) and (name == "jupyter_flows" or name.startswith("jupyter_flows."))
 
 
+def no_lines(run_id: str, start: int, stop: int) -> list[LogLine]:
+    """Nothing is kept beyond memory."""
+    return []
+
+
+def no_run(prefix: str) -> str | None:
+    """Nothing is kept beyond memory."""
+    return None
+
+
 history: History = NoHistory()
+kept_lines: Callable[[str, int, int], list[LogLine]] = no_lines
+kept_run: Callable[[str], str | None] = no_run
 show_error: Callable[[BaseException], str] = plain_traceback
 show_file: Callable[[str], str] = str
 process_preparations: list[str] = []

@@ -4,16 +4,18 @@ Guarantees:
 
 - A bar is written by the thread that iterates and read by any other; each of its
   fields is written whole, so a reader may see a step late, never half of one.
-- A bar costs the loop nothing where the iterator itself knows how far it is
-  (`watch_iterator`): readers ask it.
-- Bars of a loop inside a loop take each other's place: one label in one parent
-  is one bar, so their number is bounded by the code.
+- A bar costs the loop nothing where something else knows how far it is, such as the
+  iterator itself: readers ask that (`watch`).
+- A loop that begins anew takes its own place: one label in one parent, of one task, is
+  one bar, so their number is bounded by the code. Beyond `MOST` the oldest that has
+  ended makes room.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from time import time
 from typing import Any
@@ -23,6 +25,8 @@ from jupyter_flows.records import ProgressRecord
 MOST = 100  # bars of a run; a view shows a few
 _SMOOTHING = 0.3  # weight of the newest measure of the rate, as in tqdm
 _RATE_SECONDS = 0.25  # how often the rate is measured
+
+_adding = allocate_lock()  # held for one addition
 
 current_bar: ContextVar[Bar | None] = ContextVar("jupyter_flows.bar", default=None)
 
@@ -59,11 +63,32 @@ class Bar:
         self.rate: float | None = None
         self._mark_time = self.started
         self._mark_done: float = 0
-        self._source: Iterator[Any] | None = None
+        self._source: Callable[[Bar], None] | None = None
+
+    def watch(self, source: Callable[[Bar], None]) -> None:
+        """Let readers ask: `source` brings the bar up to date, on any thread."""
+        self._source = source
 
     def watch_iterator(self, iterator: Iterator[Any]) -> None:
         """Let readers ask the iterator how much of it is left."""
-        self._source = iterator
+
+        def ask(bar: Bar) -> None:
+            left = operator.length_hint(iterator, 0)
+            bar.done = (bar.total or 0) - left
+            if not left:
+                bar._source = None
+                bar.ended = time()
+
+        self.watch(ask)
+
+    def add(self, steps: float) -> None:
+        """Take so many steps. Any thread."""
+        with _adding:
+            self.done += steps
+
+    def begin_at(self, done: float) -> None:
+        """Take what was done before for granted: it says nothing of the rate."""
+        self.done = self._mark_done = done
 
     def end(self) -> None:
         """The loop is over."""
@@ -73,12 +98,8 @@ class Bar:
 
     def look(self) -> None:
         """Bring `done` and `rate` up to date."""
-        if self._source is not None and self.total is not None:
-            left = operator.length_hint(self._source, 0)
-            self.done = self.total - left
-            if not left:
-                self._source = None
-                self.ended = time()
+        if self._source is not None:
+            self._source(self)
         now = time()
         elapsed = now - self._mark_time
         steps = self.done - self._mark_done
@@ -112,22 +133,44 @@ class Bars:
     """The progress bars of one run."""
 
     def __init__(self) -> None:
-        self._bars: dict[tuple[int | None, str], Bar] = {}
+        self._bars: dict[tuple[int | None, str, str], Bar] = {}
+        self._count = 0
+        self._lock = allocate_lock()
 
-    def begin(self, label: str, total: float | None) -> Bar | None:
-        """Begin a bar within the one around it; None when the run has too many."""
+    def begin(self, label: str, total: float | None, *, of: str = "") -> Bar | None:
+        """Begin a bar within the one around it; None when the run has too many.
+
+        `of` names the task whose bar it is, as the tasks of a run may have equal ones.
+        """
         parent = current_bar.get()
-        key = (parent.number if parent else None, label)
-        bar = self._bars.get(key)
-        if bar is None:
-            if len(self._bars) >= MOST:
+        key = (parent.number if parent else None, of, label)
+        with self._lock:
+            bar = self._bars.get(key)
+            if bar is None:
+                if len(self._bars) >= MOST and not self._make_room():
+                    return None
+                shown = f"{of} › {label}" if of else label
+                bar = self._bars[key] = Bar(self._count, parent, shown, total)
+                self._count += 1
+            elif bar.ended is None:  # the same loop in another thread
                 return None
-            bar = self._bars[key] = Bar(len(self._bars), parent, label, total)
-        elif bar.ended is None:  # the same loop in another thread or task
-            return None
-        else:
-            bar.restart(label, total)
+            else:
+                bar.restart(bar.label, total)
         return bar
+
+    def counter(self, label: str) -> Bar | None:
+        """Return a bar of the run itself, which begins when it is first asked for."""
+        bar = self._bars.get((None, "", label))
+        return bar if bar is not None and bar.ended is None else self.begin(label, None)
+
+    def _make_room(self) -> bool:
+        """Let go of the oldest bar that has ended and has no other in it, under the lock."""
+        parents = {bar.parent for bar in self._bars.values()}
+        for key, bar in self._bars.items():
+            if bar.ended is not None and bar not in parents:
+                del self._bars[key]
+                return True
+        return False
 
     def records(self) -> tuple[ProgressRecord, ...]:
         """Return all bars as they are now."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Generator, Mapping, MutableMapping
 from dataclasses import replace
 from logging import WARNING
 from threading import Lock
@@ -27,6 +27,7 @@ from jupyter_flows.engine.checkpoints import wait_as_worker, wait_for_history
 from jupyter_flows.engine.current import running_loop
 from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
+from jupyter_flows.engine.log_lines import LogLines
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.options import Options, is_number
 from jupyter_flows.engine.outputs import RunOutputs
@@ -35,10 +36,15 @@ from jupyter_flows.engine.progress import Bars
 from jupyter_flows.engine.questions import Question, Read, as_json
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record, sendable, text_of
-from jupyter_flows.errors import InvalidInput, NotActive, NotPaused, WouldDeadlock
+from jupyter_flows.errors import (
+    InvalidInput,
+    NotActive,
+    NotPaused,
+    NotReplayable,
+    WouldDeadlock,
+)
 from jupyter_flows.records import (
     ErrorRecord,
-    LogLine,
     RunRecord,
     Stack,
     Waiting,
@@ -84,6 +90,8 @@ class FlowRun(Life):
         name: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         tags: Collection[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        replays: FlowRun | None = None,
         parent: Life | None = None,
         cell: str | None = None,
         waiting_state: State | None = None,
@@ -100,6 +108,12 @@ class FlowRun(Life):
         self.author = author
         self.parameters = dict(parameters or {})
         self.tags = frozenset(tags)
+        self.metadata: Mapping[str, str] = dict(metadata or {})
+        self.replay_of = replays.id if replays is not None else None
+        self.earlier_attempts = 0  # of the runs that it replays
+        if replays is not None:
+            self.earlier_attempts = replays.earlier_attempts + replays.attempt
+        self.again: Callable[[FlowRun], FlowRun] | None = None  # starts a run that replays it
         self.parent = parent
         self.cell = cell
         self.subflow_of = parent.flow_run if parent is not None else None
@@ -148,9 +162,13 @@ class FlowRun(Life):
         return self._id
 
     @property
-    def logs(self) -> list[LogLine]:
-        """The lines of its log that are in memory, oldest first."""
-        return self.log.read()
+    def logs(self) -> LogLines:
+        """The lines of its log that are in memory, oldest first.
+
+        ``run.logs.filter(level="WARNING")`` and ``run.logs.export("train.log")`` go
+        through the whole log, see `LogLines`.
+        """
+        return LogLines(self.name, self.log.read(), self.log)
 
     @property
     def tasks(self) -> list[TaskRun | Subflow | TaskImage]:
@@ -292,6 +310,27 @@ class FlowRun(Life):
             if life is life.flow_run:
                 kill(life)
         return self in active
+
+    def replay(self) -> FlowRun:
+        """Run its flow again, with the same parameters, in the background; returns the new run.
+
+        This run stays as it is. The new one says which it replays (`replay_of`), and
+        counts its attempts on. The parameters are the very objects that this run was
+        called with: what its code changed inside of them has changed. A cell's run is
+        replayed from the same source, with the notebook's names as they are now.
+
+        Raises:
+            NotActive: it has not ended: cancel it first.
+            NotReplayable: its flow is not known here.
+        """
+        if self.state.type not in TERMINAL:
+            raise NotActive(
+                f"{self!r} is {self.state.name}: only a run that has ended can be replayed. "
+                "Cancel it first, or wait for it."
+            )
+        if self.again is None:
+            raise NotReplayable(f"{self!r} cannot be replayed: its flow is not defined here.")
+        return self.again(self)
 
     def abandon(self) -> None:
         """Give it up, as its code cannot be stopped: it is CANCELLED under the name Abandoned.
@@ -608,6 +647,11 @@ class FlowRun(Life):
         return self.options.retries
 
     @property
+    def all_attempts(self) -> int:
+        """Which attempt this is, those of the runs that it replays counted."""
+        return self.attempt and self.earlier_attempts + self.attempt
+
+    @property
     def captures(self) -> bool:
         """Whether what it prints becomes log lines."""
         return self.options.log_prints
@@ -696,7 +740,9 @@ class FlowRun(Life):
             ended=self.ended,
             paused_seconds=self._paused_seconds,
             paused_since=self._paused_since,
-            attempt=self.attempt,
+            attempt=self.all_attempts,
+            replay_of=self.replay_of,
+            metadata=self.metadata,
             tags=tuple(sorted(self.tags)),
             parameters=self._parameter_texts or {},
             cell=self.cell,

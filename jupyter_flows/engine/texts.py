@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from asyncio import CancelledError
 from typing import Any
@@ -54,6 +55,20 @@ def sendable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode(errors="backslashreplace").decode()
     return text
+
+
+def without_escapes(text: str) -> str:
+    """Return text without what a terminal would obey: colours, links, cursor moves, bells."""
+    return text if text.isprintable() else _ESCAPES.sub("", text)
+
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor moves
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|\x9c|$)"  # links, titles and other texts to it
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]",
+    re.DOTALL,
+)
 
 
 _OURS = (RunCancellation, CancelledError)  # not the fault of whoever makes the text

@@ -29,6 +29,7 @@ INSERT OR REPLACE INTO runs (
     key, id, name, flow, worker, kernel, parent,
     state_type, state_name, state_message, state_time, asked, reason, waiting, stopping,
     created, started, ended, paused_seconds, paused_since, attempt,
+    replay_of, metadata,
     tags, parameters, cell, progress, task_count, log_first, log_count, live,
     output_count, output_changes, result, error
 )
@@ -61,6 +62,7 @@ SELECT
     id, name, flow, worker, kernel, parent,
     state_type, state_name, state_message, state_time, asked, reason, waiting, stopping,
     created, started, ended, paused_seconds, paused_since, attempt,
+    replay_of, metadata,
     tags, parameters, cell, progress, task_count, log_first, log_count, live,
     output_count, output_changes, result, error
 FROM runs WHERE id = :id;
@@ -71,6 +73,7 @@ SELECT
     id, name, flow, worker, kernel, parent,
     state_type, state_name, state_message, state_time, asked, reason, waiting, stopping,
     created, started, ended, paused_seconds, paused_since, attempt,
+    replay_of, metadata,
     tags, parameters, cell, progress, task_count, log_first, log_count, live,
     output_count, output_changes, result, error
 FROM runs

@@ -30,7 +30,9 @@ Row = tuple[Any, ...]
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 TASK_FIELDS = TaskRecord._fields
 
-_AS_JSON = frozenset({"waiting", "stopping", "tags", "parameters", "progress", "live", "error"})
+_AS_JSON = frozenset(
+    {"waiting", "stopping", "metadata", "tags", "parameters", "progress", "live", "error"}
+)
 _text = json.encoder.encode_basestring_ascii
 _run_values = attrgetter(*RUN_FIELDS)
 

@@ -95,6 +95,9 @@ CREATE TABLE lines (
 -- name: 1001
 ALTER TABLE runs ADD COLUMN stopping TEXT;  -- JSON
 
+-- name: 1002
+ALTER TABLE runs ADD COLUMN replay_of TEXT;
+ALTER TABLE runs ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';  -- JSON
 -- name: 1003
 ALTER TABLE tasks ADD COLUMN upstream TEXT NOT NULL DEFAULT '[]';  -- JSON: numbers of tasks
 ALTER TABLE tasks ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';  -- JSON

@@ -31,6 +31,15 @@ class StoreArchive:
         """Return a past run."""
         return self._ask(lambda store: store.run(run_id), None)
 
+    def find(self, prefix: str) -> str | None:
+        """Return the id of the past run that begins like this, if just one does."""
+
+        def only(store: Store) -> str | None:
+            found = store.find(prefix, 2)
+            return found[0] if len(found) == 1 else None
+
+        return self._ask(only, None)
+
     def lines(self, run_id: str, start: int, stop: int) -> list[LogLine]:
         """Return lines of its log that have left memory."""
         return self._ask(lambda store: store.lines(run_id, start, stop).lines, [])

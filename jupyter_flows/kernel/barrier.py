@@ -13,8 +13,8 @@ from weakref import WeakSet
 
 from jupyter_flows.engine.ports import user_traceback
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.whole_logs import messages
 from jupyter_flows.errors import CancelledRun, NobodyToAsk
-from jupyter_flows.kernel.whole_logs import WholeLogs
 from jupyter_flows.states import StateType
 
 _LOOK_SECONDS = 0.05  # between two looks at the log; its end is heard of at once
@@ -23,7 +23,7 @@ stopped_by_people: WeakSet[FlowRun] = WeakSet()
 """Runs that a person cancelled, by a button or from outside, and no cell did."""
 
 
-def follow(run: FlowRun, logs: WholeLogs) -> None:
+def follow(run: FlowRun) -> None:
     """Wait for a run's end, print its log, and raise what it ended with.
 
     Raises:
@@ -35,7 +35,7 @@ def follow(run: FlowRun, logs: WholeLogs) -> None:
     ended = False
     while not ended:
         ended = run.wait(_LOOK_SECONDS).is_over()
-        for text, reached in logs.text(run, printed):
+        for text, reached in messages(run.log, printed):
             printed = reached
             sys.stdout.write(text)
         if not ended:

@@ -1,21 +1,22 @@
 """A cell as a flow: from its text and options to a run.
 
 All of this is called on the main thread, by the magic, but for what a run itself
-does. The names of the last `KEPT` cell runs are kept for a look; those of older
-ones are let go.
+does, and for replays, which any thread may start. The names of the last `KEPT` cell
+runs are kept for a look; those of older ones are let go.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from jupyter_flows.context import progress_of_loop
+from jupyter_flows.bars import progress_of_loop
 from jupyter_flows.engine.executors import for_background
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import FlowsError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KEPT = 20  # cell runs whose names are kept: they may hold much memory
 
 _kept: deque[tuple[FlowRun, CellBody]] = deque()
+_keeping = Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class CellOptions:
     retries: int
     retry_delay: float
     tags: Iterable[str]
+    metadata: Mapping[str, str]
     grace: float
     kill_grace: float
     log_prints: bool
@@ -83,8 +86,24 @@ def start(
         first_line=first_line,
         progress=progress_of_loop if options.loop_progress else None,
     )
+    for_background(options.on, is_async=body.is_async)  # says what is wrong with it
+    return _start(shell, body, options, cell=cell, key=cell or f"{options.name}\n{source}")
+
+
+def _start(
+    shell: InteractiveShell,
+    body: CellBody,
+    options: CellOptions,
+    *,
+    cell: str | None,
+    key: str,
+    replays: FlowRun | None = None,
+) -> FlowRun:
+    """Start a run of what a cell was compiled to; any thread, for a replay.
+
+    `key` stands for the cell: of two runs with the same key one is the cell run again.
+    """
     executor = for_background(options.on, is_async=body.is_async)
-    key = cell or f"{options.name}\n{source}"
     earlier = reruns.active_run_of(key)
     if earlier is not None and options.on_rerun == "reject":
         raise reruns.refuse(earlier)
@@ -99,7 +118,11 @@ def start(
     run = flow.make_run(
         executor,
         cell=cell,
+        replays=replays,
         waiting_state=AwaitingConcurrencySlot(reruns.WAITS) if waits else Pending(),
+    )
+    run.again = lambda ended: _start(
+        shell, body.again(), options, cell=cell, key=key, replays=ended
     )
     run.namespace = executor.names(body.namespace)
     _keep(run, body)
@@ -162,6 +185,7 @@ def _flow_of(body: CellBody, options: CellOptions, begin: Callable[[], None]) ->
         acall if body.is_async else call,
         name=options.name,
         tags=options.tags,
+        metadata=options.metadata,
         retries=options.retries,
         retry_delay_seconds=options.retry_delay,
         timeout_seconds=options.timeout or None,  # 0 is none, for %config
@@ -180,9 +204,12 @@ def _portable(shell: InteractiveShell, body: CellBody, options: CellOptions) -> 
 
 def _keep(run: FlowRun, body: CellBody) -> None:
     """Keep the names of the last runs; let go of those of runs that ended before them."""
-    _kept.append((run, body))
-    surplus = len(_kept) - KEPT
-    for old in [pair for pair in _kept if pair[0].state_is_final()][: max(surplus, 0)]:
-        _kept.remove(old)
+    with _keeping:
+        _kept.append((run, body))
+        surplus = len(_kept) - KEPT
+        let_go = [pair for pair in _kept if pair[0].state_is_final()][: max(surplus, 0)]
+        for old in let_go:
+            _kept.remove(old)
+    for old in let_go:
         old[0].namespace = {}
         old[1].release()

@@ -33,6 +33,7 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from inspect import CO_COROUTINE
 from typing import Any
 
@@ -104,6 +105,12 @@ class CellBody:
     def namespace(self) -> Names:
         """The live namespace: the snapshot and what the cell bound since."""
         return self._space.names
+
+    def again(self) -> CellBody:
+        """Return the same code with a snapshot of its own, of the names as they are now."""
+        twin = copy(self)
+        twin.begin()
+        return twin
 
     def begin(self) -> None:
         """Take the snapshot anew, for a run that had to wait or runs once more."""

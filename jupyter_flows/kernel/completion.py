@@ -74,14 +74,17 @@ def _control(before: list[str], word: str) -> Iterable[str]:
                 return sorted({run.name for run in runs})
             case "tag":
                 return sorted({tag for run in runs for tag in run.tags})
+            case "meta":
+                return sorted({f"{k}={v}" for run in runs for k, v in run.metadata.items()})
         return _choices(option)
 
     if word.startswith("-") or FLOWS.takes(before[-1]):
         return _of_options(FLOWS, before[-1], word, values)
     if len(before) == 1:
         return ACTIONS
-    ended_too = before[1] in ("show", "logs")
-    ids = (run.id[:_ID_LENGTH] for run in runs if ended_too or not run.state_is_final())
+    fitting = {"show": runs, "logs": runs, "replay": [run for run in runs if run.state_is_final()]}
+    active = [run for run in runs if not run.state_is_final()]
+    ids = (run.id[:_ID_LENGTH] for run in fitting.get(before[1], active))
     return [each for each in ids if each not in before]
 
 

@@ -18,7 +18,13 @@ from typing import Any, Protocol
 from jupyter_flows import messages
 from jupyter_flows.engine import registry
 from jupyter_flows.engine.runs import FlowRun
-from jupyter_flows.errors import BadRequest, FlowsError, InvalidInput, UnknownRun
+from jupyter_flows.errors import (
+    BadRequest,
+    FlowsError,
+    InvalidInput,
+    NotReplayable,
+    UnknownRun,
+)
 from jupyter_flows.kernel import reruns
 from jupyter_flows.kernel.barrier import stopped_by_people
 from jupyter_flows.kernel.watching import Publish, Watcher, newest_that_fit
@@ -65,6 +71,7 @@ class Control:
             messages.Pause: self._pause,
             messages.Resume: self._resume,
             messages.Replace: self._replace,
+            messages.Replay: self._replay,
         }
 
     def answer(self, content: Any, who: str, publish: Publish) -> dict[str, Any]:
@@ -214,6 +221,16 @@ class Control:
         if not reruns.replace(run):
             raise BadRequest("This run does not wait for an earlier one of its cell.")
         return self._shown(run)
+
+    def _replay(self, request: messages.Replay) -> dict[str, Any]:
+        run = registry.find(request.run)
+        if run is None:
+            self._archived(request.run)
+            raise NotReplayable(
+                "Only its history is left of this run: its flow is not defined in a live kernel. "
+                "Start the flow again with its parameters."
+            )
+        return self._shown(run.replay())
 
 
 def _in_time(call: Callable[[], object]) -> None:

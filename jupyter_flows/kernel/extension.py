@@ -27,14 +27,13 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.history.results import folder_beside
 from jupyter_flows.history.store import Store
 from jupyter_flows.history.writer import Writer
-from jupyter_flows.kernel import completion, figures, inputs, rich, routing, tracebacks
+from jupyter_flows.kernel import completion, figures, inputs, log_options, rich, routing, tracebacks
 from jupyter_flows.kernel.archive import StoreArchive
 from jupyter_flows.kernel.channel import ControlChannel
 from jupyter_flows.kernel.control import Control
 from jupyter_flows.kernel.display import MakeWidget, Views
 from jupyter_flows.kernel.magics import FlowMagics
 from jupyter_flows.kernel.watching import Watcher
-from jupyter_flows.kernel.whole_logs import WholeLogs
 from jupyter_flows.records import KernelRecord, LogLine
 
 SHUTDOWN_SECONDS = 1.2  # for cleanups: of the 2 s that Jupyter leaves, the rest is for ending
@@ -58,8 +57,7 @@ class Extension:
         self._archive = StoreArchive(lambda: Store(store, wait_seconds=STORE_SECONDS))
         control = Control(self._record, self._watcher, self._archive)
         self._views = Views(shell, _widget_maker(self._kernel, control, self._config))
-        logs = WholeLogs(self._kept_lines)
-        self._magics = FlowMagics(shell, self._config, self._views, logs)
+        self._magics = FlowMagics(shell, self._config, self._views)
         self._channel = None if self._kernel is None else ControlChannel(self._kernel, control)
 
     def load(self) -> None:
@@ -68,11 +66,14 @@ class Extension:
         keep_seconds = self._config.keep_days * 86_400
         ports.results_at = (str(folder_beside(self._config.store)), keep_seconds)
         ports.kernel_id = self._record.id
+        ports.kept_lines = self._kept_lines
+        ports.kept_run = self._archive.find
         ports.show_error = tracebacks.formatter(self._shell)
         ports.show_file = tracebacks.file_namer(self._shell)
         ports.listeners.append(self._watcher.moved)
         asking.can_ask = self._can_ask
         capture.install()
+        log_options.apply(self._config)
         rich.install(self._shell)
         figures.install()
         ports.process_preparations.append(_PREPARATION)
@@ -95,6 +96,7 @@ class Extension:
         atexit.unregister(shut_down)
         self._configurables().remove(self._config)
         FlowsConfig.clear_instance()
+        log_options.withdraw(self._config)
         completion.uninstall(self._shell)
         self._magics.unregister()
         self._formatters().pop(FlowRun)
@@ -108,6 +110,7 @@ class Extension:
         asking.can_ask = asking.refuse_alone
         ports.history = ports.NoHistory()
         ports.results_at = None
+        ports.kept_lines, ports.kept_run = ports.no_lines, ports.no_run
         ports.show_error = ports.plain_traceback
         ports.show_file = str
 

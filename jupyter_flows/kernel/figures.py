@@ -15,13 +15,11 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.late_imports import when_imported
 from jupyter_flows.engine.runs import FlowRun
 
 _HELPERS = "matplotlib._pylab_helpers"
@@ -86,46 +84,12 @@ class _RoutedFigures(MutableMapping[Any, Any]):
 
 def install() -> None:
     """Route pyplot's figures, now or when it is imported."""
-    helpers = sys.modules.get(_HELPERS)
-    if helpers is not None:
-        _route(helpers)
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    when_imported(_HELPERS, _route)
 
 
-def _route(helpers: ModuleType) -> None:
+def _route(helpers: Any) -> None:
     if not isinstance(helpers.Gcf.figs, _RoutedFigures):
         helpers.Gcf.figs = _RoutedFigures(helpers.Gcf.figs)
-
-
-class _Finder(MetaPathFinder):
-    """Waits for the one module that is to be routed, and is gone when that is found."""
-
-    def find_spec(
-        self, fullname: str, path: Any = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != _HELPERS:
-            return None
-        sys.meta_path.remove(self)
-        from importlib.util import find_spec
-
-        spec = find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
-        return spec
-
-
-class _Loader(Loader):
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        _route(module)
 
 
 def show_left_over() -> None:

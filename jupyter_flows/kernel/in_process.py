@@ -21,7 +21,7 @@ from typing import Any, cast
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from jupyter_flows.context import progress_of_loop
+from jupyter_flows.bars import progress_of_loop
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.processes.child import ChildRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from jupyter_flows.config import FlowsConfig
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors.callers_loop import MainExecutor
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.whole_logs import messages
 from jupyter_flows.errors import FlowsError, NotAFlow
 from jupyter_flows.flows import Flow
 from jupyter_flows.kernel import barrier, cell_flows, tracebacks
@@ -26,19 +27,15 @@ from jupyter_flows.kernel.cells import shown_plainly
 from jupyter_flows.kernel.display import Views
 from jupyter_flows.kernel.listing import table
 from jupyter_flows.kernel.options import FLOW_CELL, FLOWS, one_line
-from jupyter_flows.kernel.whole_logs import WholeLogs
 
 
 class FlowMagics:
     """Run cells and flows in the background."""
 
-    def __init__(
-        self, shell: InteractiveShell, config: FlowsConfig, views: Views, logs: WholeLogs
-    ) -> None:
+    def __init__(self, shell: InteractiveShell, config: FlowsConfig, views: Views) -> None:
         self._shell = shell
         self._config = config
         self._views = views
-        self._logs = logs
 
     def register(self) -> None:
         """Make the magics known to the shell."""
@@ -115,7 +112,7 @@ class FlowMagics:
             self._views.show(run)
         if waits:
             try:
-                barrier.follow(run, self._logs)
+                barrier.follow(run)
             except BaseException as error:
                 tracebacks.hide_magic(self._shell, error)
                 raise
@@ -132,6 +129,7 @@ class FlowMagics:
             retries=_chosen(options.retries, defaults.retries),
             retry_delay=_chosen(options.retry_delay, defaults.retry_delay),
             tags=(*defaults.tags, *options.tag),
+            metadata=dict(options.meta),
             grace=_chosen(options.grace, defaults.grace),
             kill_grace=defaults.kill_grace,
             log_prints=_chosen(options.log_prints, defaults.log_prints),
@@ -178,7 +176,9 @@ class FlowMagics:
     def flows(self, line: str) -> None:
         """List and control the runs of this kernel.
 
-        Give the runs by id or by a filter; ``--all`` stands for all that are active.
+        Give the runs by ids or by filters; ``--all`` stands for all that are active.
+        Actions by filters act on the runs that they can apply to: ``replay`` on those that
+        have ended, the others on those that have not. Of unknown ids nothing is done.
 
         Examples::
 
@@ -187,6 +187,8 @@ class FlowMagics:
             %flows cancel 3f2a 77b0      by ids, or unique beginnings of ids
             %flows pause --name train    or by filters
             %flows resume 3f2a --input '{"size": "M"}'     for a run that waits for input
+            %flows cancel --since 15m    of the last quarter of an hour
+            %flows replay --state FAILED --meta customer=42
             %flows wait                  until all runs have ended: a notebook's last cell
         """
         __tracebackhide__ = True
@@ -197,49 +199,50 @@ class FlowMagics:
         if options.input is not None and options.action != "resume":
             raise UsageError(f"%flows {options.action}: --input is for resume.")
         magic = f"%flows {options.action}"
+        self._check(magic, options)
+        found: list[FlowRun] = []
         with _refusals(magic):
-            found = self._find(magic, options)
             match options.action:
-                case "list":
-                    print(table(found))
-                case "show":
-                    for run in found:
-                        self._views.show(run)
-                case "logs":
-                    for run in found:
-                        for text, _ in self._logs.text(run):
-                            print(text, end="")
-                case "cancel":
-                    for run in found:
-                        run.cancel()
-                case "pause":
-                    for run in found:
-                        run.pause()
-                case "resume":
-                    for run in found:
-                        run.resume(_answer(run, options.input))
-        if options.action == "wait":
-            self._wait(found, options.timeout)
+                case "list" | "wait" | "show" | "logs":
+                    found = self._find(options)
+                case _:
+                    _act(options)
+        match options.action:
+            case "list":
+                print(table(found))
+            case "show":
+                for run in found:
+                    self._views.show(run)
+            case "logs":
+                for run in found:
+                    for text, _ in messages(run.log):
+                        print(text, end="")
+            case "wait":
+                self._wait(found, options.timeout)
 
-    def _find(self, magic: str, options: argparse.Namespace) -> list[FlowRun]:
-        filters = bool(options.state or options.name or options.tag or options.all)
-        if options.ids and filters:
+    def _check(self, magic: str, options: argparse.Namespace) -> None:
+        by_filters = options.all or any(value is not None for value in _filters(options).values())
+        if options.ids and by_filters:
             raise UsageError(f"{magic}: give ids or filters, not both.")
+        if not (options.ids or by_filters) and options.action not in ("list", "wait"):
+            raise UsageError(f"{magic}: say which runs: ids, a filter, or --all.")
+        if options.all and options.action == "replay":
+            raise UsageError(
+                f"{magic}: only runs that have ended can be replayed, and --all stands for the "
+                "others: give ids, or a filter such as --state FAILED."
+            )
+
+    def _find(self, options: argparse.Namespace) -> list[FlowRun]:
         if options.ids:
             return [all_runs.get(each) for each in options.ids]
-        if not filters and options.action not in ("list", "wait"):
-            raise UsageError(f"{magic}: say which runs: ids, a filter, or --all.")
-        found = all_runs.list(
-            state=options.state, name=options.name, tag=options.tag, limit=_ALL_RUNS
-        )
+        found = all_runs.list(**_filters(options))
         if options.action == "wait":  # a run that failed before the barrier fails it too
             return [
                 run
                 for run in found
                 if run.subflow_of is None and not (run.state_is_final() and run.waited_for)
             ]
-        only_active = options.all or options.action not in ("list", "show", "logs")
-        return [run for run in found if not (only_active and run.state_is_final())]
+        return [run for run in found if not (options.all and run.state_is_final())]
 
     def _wait(self, found: list[FlowRun], timeout: float | None) -> None:
         __tracebackhide__ = True
@@ -258,7 +261,50 @@ class FlowMagics:
             self._views.update_all()
 
 
-_ALL_RUNS = 1_000_000
+def _filters(options: argparse.Namespace) -> all_runs.Filters:
+    return {
+        "since": options.since,
+        "until": options.until,
+        "states": options.state,
+        "names": options.name,
+        "tags": options.tag,
+        "metadata": None if options.meta is None else dict(options.meta),
+        "limit": None,
+    }
+
+
+def _act(options: argparse.Namespace) -> None:
+    """Do what is asked to the chosen runs, and tell what could not be done."""
+    act = _ACTIONS[options.action]
+    if options.action == "resume" and options.input is not None:
+        done = _resume(options)
+    elif options.ids:
+        done = act(ids=options.ids)
+    else:
+        filters = _filters(options)
+        if options.all and filters["states"] is None:
+            filters["states"] = all_runs.ACTIVE
+        done = act(**filters)
+    if options.action == "replay":
+        print(table(done))
+    for run, error in done.refused:
+        print(f"{run.id[:8]}: {error}")
+
+
+def _resume(options: argparse.Namespace) -> all_runs.Controlled:
+    if len(options.ids) != 1:
+        raise UsageError("%flows resume: give the id of the one run that --input is for.")
+    run = all_runs.get(options.ids[0])
+    return all_runs.resume(run, run_input=_answer(run, options.input))
+
+
+_ACTIONS: Mapping[str, Callable[..., all_runs.Controlled]] = {
+    "cancel": all_runs.cancel,
+    "pause": all_runs.pause,
+    "resume": all_runs.resume,
+    "kill": all_runs.kill,
+    "replay": all_runs.replay,
+}
 
 
 def _chosen(given: Any, default: Any) -> Any:

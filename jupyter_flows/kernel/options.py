@@ -12,17 +12,19 @@ import keyword
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from IPython.core.error import UsageError
 
 from jupyter_flows.engine.executors import BACKGROUND
+from jupyter_flows.engine.options import checked_metadata
 from jupyter_flows.errors import FlowsError
 from jupyter_flows.states import StateType
 
 RERUNS = ("enqueue", "replace", "reject", "parallel")
-ACTIONS = ("list", "show", "logs", "wait", "cancel", "pause", "resume")
+ACTIONS = ("list", "show", "logs", "wait", "cancel", "pause", "resume", "kill", "replay")
 F = TypeVar("F", bound=Callable[..., object])
 
 LONGEST_TIME = 1e9  # seconds: some thirty years
@@ -111,6 +113,35 @@ def _count(text: str) -> int:
     return int(_number(text, int, "a whole number", 1_000_000))
 
 
+def _moment(text: str) -> datetime | timedelta:
+    """Read a time: how long ago, such as ``90``, ``15m`` or ``2h``, or a date and time."""
+    found = _AGO.fullmatch(text)
+    if found is not None and float(found[1]) <= LONGEST_TIME:
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"needs how long ago, such as 90 (seconds), 15m, 2h or 1d, or a time such as "
+            f"2026-01-31T12:00, not {text!r}"
+        ) from None
+
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"needs KEY=VALUE, not {text!r}")
+    try:
+        checked_metadata({name: value})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removesuffix(".")) from None
+    return name, value
+
+
 def _variable(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise argparse.ArgumentTypeError(f"needs the name of a variable, not {text!r}")
@@ -167,6 +198,16 @@ FLOW_CELL = _options(
             },
         ),
         (
+            ("--meta",),
+            {
+                "action": "append",
+                "default": [],
+                "type": _pair,
+                "metavar": "KEY=VALUE",
+                "help": "A value to find its runs by; repeatable.",
+            },
+        ),
+        (
             ("--grace",),
             {
                 "type": _seconds,
@@ -219,8 +260,33 @@ FLOWS = _options(
                 "help": "Only runs in this state; repeatable.",
             },
         ),
-        (("--name",), {"metavar": "NAME", "help": "Only runs of this name."}),
-        (("--tag",), {"metavar": "WORD", "help": "Only runs with this tag."}),
+        (
+            ("--name",),
+            {"action": "append", "metavar": "NAME", "help": "Only runs of this name; repeatable."},
+        ),
+        (
+            ("--tag",),
+            {"action": "append", "metavar": "WORD", "help": "Only runs with this tag; repeatable."},
+        ),
+        (
+            ("--meta",),
+            {
+                "action": "append",
+                "type": _pair,
+                "metavar": "KEY=VALUE",
+                "help": "Only runs with this value; repeatable.",
+            },
+        ),
+        (
+            ("--since",),
+            {
+                "type": _moment,
+                "metavar": "TIME",
+                "help": "Only runs made then or later: so long ago, such as 90 (seconds), 15m or "
+                "2h, or a time such as 2026-01-31T12:00.",
+            },
+        ),
+        (("--until",), {"type": _moment, "metavar": "TIME", "help": "Or earlier."}),
         (("--all",), {"action": "store_true", "help": "All runs that have not ended."}),
         (
             ("--timeout",),

@@ -9,7 +9,7 @@ import pytest
 def with_run(flows: Any) -> Any:
     """A kernel with a flow, and a run that has ended."""
     flows.run("from jupyter_flows import flow\n@flow\ndef etl(day): return day")
-    flows.run("%%flow train --tag demo --no-view --wait\n1")
+    flows.run("%%flow train --tag demo --meta customer=42 --no-view --wait\n1")
     return flows
 
 
@@ -21,12 +21,17 @@ def with_run(flows: Any) -> Any:
         ("%%flow train --on ", ["async", "main", "process", "thread"]),
         ("%%flow train --on-rerun re", ["reject", "replace"]),
         ("%flow ", ["etl("]),
-        ("%flows ", ["cancel", "list", "logs", "pause", "resume", "show", "wait"]),
+        (
+            "%flows ",
+            ["cancel", "kill", "list", "logs", "pause", "replay", "resume", "show", "wait"],
+        ),
         ("%flows ca", ["cancel"]),
         ("%flows list --state CANC", ["CANCELLED", "CANCELLING"]),
         ("%flows list --name ", ["train"]),
         ("%flows list --tag ", ["demo"]),
-        ("x = 1\n%flows re", ["resume"]),
+        ("x = 1\n%flows re", ["replay", "resume"]),
+        ("%flows list --meta ", ["customer=42"]),
+        ("%flows cancel --s", ["--since", "--state"]),
     ],
 )
 def test_tab_offers_what_may_follow(with_run: Any, line: str, offers: list[str]) -> None:
@@ -39,6 +44,7 @@ def test_tab_offers_ids_of_runs(with_run: Any) -> None:
     run = with_run.latest()
     assert with_run.complete("%flows show ") == [run[:8]]
     assert with_run.complete(f"%flows logs {run[:2]}") == [run[:8]]
+    assert with_run.complete("%flows replay ") == [run[:8]]
     assert run[:8] not in with_run.complete("%flows cancel ")
 
 

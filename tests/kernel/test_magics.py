@@ -117,6 +117,11 @@ BAD = [
     ("%flows cancel", "%flows cancel: say which runs"),
     ("%flows cancel zz", "%flows cancel: No run of this kernel has an id that begins with 'zz'"),
     ("%flows cancel zz --all", "%flows cancel: give ids or filters, not both"),
+    ("%flows replay --all", "%flows replay: only runs that have ended can be replayed, and --all"),
+    ("%flows list --since soon", "%flows: --since: needs how long ago, such as 90 (seconds)"),
+    ("%flows list --meta word", "%flows: --meta: needs KEY=VALUE, not 'word'"),
+    ("%%flow x --meta =1\n1", "%%flow: --meta: needs KEY=VALUE, not '=1'"),
+    ("%flows kill {ended} zz", "%flows kill: No run of this kernel has an id that begins with"),
     ("%flows list --state DONE", "%flows: --state: invalid choice: 'DONE'"),
     ("%flows resume {ended}", "%flows resume: <FlowRun 'ended'> is Completed: only a paused run"),
     ("%flows pause {ended}", "%flows pause: <FlowRun 'ended'> is Completed"),
@@ -202,6 +207,55 @@ def test_runs_are_controlled_by_ids_and_filters(flows: Any) -> None:
     assert flows.run(f"%flows logs {run[:8]}")["text"].startswith("0\n1\n")
     shown = flows.run(f"%flows show {run[:8]}")["displays"]
     assert [each["data"]["text/plain"] for each in shown] == ["<FlowRun 'held'>"]
+
+
+def test_runs_are_found_by_metadata_and_time(flows: Any) -> None:
+    """`%%flow --meta` says what a run is about, and `%flows` finds it by that and by its age."""
+    flows.run("%%flow a --meta customer=42 --meta kind=x=y --no-view --wait\n1")
+    flows.run("%%flow b --meta customer=43 --no-view --wait\n1")
+    assert flows.control("list", limit=2)["runs"][1]["metadata"] == {
+        "customer": "42",
+        "kind": "x=y",
+    }
+
+    def names(line: str) -> list[str]:
+        rows = flows.run(f"%flows {line} --name a --name b")["text"].splitlines()
+        return [row.split()[1] for row in rows[1:]]
+
+    assert names("list --meta customer=42") == ["a"]
+    assert names("list --meta customer=43 --meta kind=x=y") == []
+    assert names("list --since 1h") == ["b", "a"]
+    assert names("list --until 1h") == []
+    assert names("list --since 2000-01-01T00:00") == ["b", "a"]
+
+
+def test_runs_are_killed_and_replayed(flows: Any) -> None:
+    """`%flows kill` stops by force, and `%flows replay` runs a cell again and lists the new run."""
+    flows.run("%%flow again --no-view --wait\nbound = 1")
+    first = flows.latest()
+    told = flows.run(f"bound = 2\n%flows replay {first[:8]}")["text"]
+    second = flows.latest()
+    assert second[:8] in told
+    assert flows.until(second, "COMPLETED")["replay_of"] == first
+    assert flows.control("show", run=second)["run"]["attempt"] == 2
+    assert flows.run("bound")["result"] == "1"
+    flows.run("%%flow endless --meta kill=me --no-view\nimport time\nwhile True: time.sleep(0.01)")
+    run = flows.latest()
+    flows.until(run, "RUNNING")
+    assert flows.run("%flows kill --meta kill=me")["error"] is None
+    flows.until(run, "CANCELLED")
+
+
+def test_what_could_not_be_done_is_listed(flows: Any) -> None:
+    """`%flows` controls what it can, and prints a line for each run that it could not."""
+    flows.run("%%flow over --no-view --wait\n1")
+    over = flows.latest()
+    flows.run(HOUR)
+    run = flows.latest()
+    flows.until(run, "RUNNING")
+    told = flows.run(f"%flows pause {over[:8]} {run[:8]}")["text"]
+    assert told == f"{over[:8]}: <FlowRun 'over'> is Completed: there is nothing to pause.\n"
+    flows.until(run, "PAUSED")
 
 
 def test_wait_is_a_barrier(flows: Any) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 LINES = 1_000
 PLAIN = "for i in range({lines}): print('{name}', i)"
 AWAITING = (
@@ -43,17 +45,29 @@ def test_twenty_overlapping_runs_keep_their_lines_apart(flows: Any) -> None:
     assert printed == ["a cell\n"]
 
 
-def test_a_progress_bar_is_one_live_line(flows: Any) -> None:
-    """What tqdm draws over and over is one line of the log, as a terminal shows it."""
+@pytest.mark.parametrize("module", ["tqdm", "tqdm.auto", "tqdm.notebook"])
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_tqdm_is_a_bar_of_the_run(flows: Any, module: str, on: str) -> None:
+    """A tqdm of a cell's run is a bar in its view: not text in its log, nor a widget."""
     flows.run(
-        "%%flow bars --no-view\nfrom tqdm import tqdm\n"
-        "for _ in tqdm(range(50), mininterval=0, desc='steps'): pass"
+        f"%%flow bars --no-view --on {on}\nfrom {module} import tqdm\n"
+        "for _ in tqdm(range(50), mininterval=0, desc='steps'): pass\nprint('after')"
     )
     run = flows.latest()
-    flows.until(run, "COMPLETED")
-    (line,) = flows.lines(run)
-    assert line.startswith("steps: 100%")
-    assert "50/50" in line
+    record = flows.until(run, "COMPLETED")
+    shown = [(bar["label"], bar["done"], bar["total"]) for bar in record["progress"]]
+    assert shown == [("steps", 50, 50)]
+    assert flows.lines(run) == ["after"]
+    assert record["output_count"] == 0
+
+
+def test_tqdm_of_a_plain_cell_is_as_ever(flows: Any) -> None:
+    """Outside of runs tqdm draws what it always drew: text, and a widget in a notebook."""
+    flows.run("from tqdm import tqdm")
+    assert "steps: 100%" in flows.run("for _ in tqdm(range(3), desc='steps'): pass")["text"]
+    flows.run("from tqdm.notebook import tqdm as widget_tqdm")
+    shown = flows.run("for _ in widget_tqdm(range(3), desc='steps'): pass")["displays"]
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]["data"]
 
 
 def test_print_to_a_file_passes_through(flows: Any, tmp_path: Any) -> None:

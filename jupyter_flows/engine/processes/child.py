@@ -27,7 +27,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -78,8 +78,11 @@ class Order:
     tags: frozenset[str]
     current_tags: frozenset[str]  # of all that it starts
     task_runner: TaskRunner | None
-    attempt: int
     parameters: tuple[str, ...]  # the names of the run's parameters
+    metadata: Mapping[str, str]
+    replay_of: str | None
+    attempt: int
+    earlier_attempts: int
     log_prints: bool
     persist_result: bool | None
     results_at: tuple[str, float] | None
@@ -304,10 +307,13 @@ class ChildRun(FlowRun):
             ),
             name=order.name,
             tags=order.tags,
+            metadata=order.metadata,
             run_id=order.run_id,
         )
         self.attempt = order.attempt - 1
         self.answers = order.answers
+        self.earlier_attempts = order.earlier_attempts
+        self.replay_of = order.replay_of
         self.outputs = _RelayedOutputs(channel)
 
     @property
@@ -320,9 +326,10 @@ class ChildRun(FlowRun):
         """Leave the clock to the kernel."""
 
     def cancel(self, grace: float | None = None, *, reason: str = "user") -> bool:
-        """Ask the kernel, which asks this process and its ladder."""
+        """Take note of it here, and ask the kernel, whose ladder sees to it."""
+        asked = super().cancel(grace, reason=reason)
         self._channel.send("cancel", grace, reason)
-        return self.cancel_reason is None
+        return asked
 
     def pause(self) -> None:
         """Ask the kernel, which has the whole process suspended."""
