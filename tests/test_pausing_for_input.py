@@ -104,7 +104,7 @@ def test_input_that_does_not_fit_is_refused_to_who_gives_it(waits, worker):
     with pytest.raises(InvalidInput, match=r"size: Field required\. The run waits on\.$"):
         run.resume()
     with pytest.raises(InvalidInput, match=r"count: thirteen brings bad luck\."):
-        runs.resume(run.id, {"size": "S", "count": 13})
+        runs.resume(run.id, run_input={"size": "S", "count": 13})
     with pytest.raises(InvalidInput, match="ZeroDivisionError: a fault of the validator's"):
         run.resume({"size": "S", "count": 14})
     assert run.state.is_paused()
