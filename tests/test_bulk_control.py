@@ -33,6 +33,7 @@ def go():
     event = threading.Event()
     yield event
     event.set()
+    runs.resume(name="waits")
 
 
 @pytest.fixture
