@@ -75,6 +75,8 @@ def list(
 ) -> builtins.list[FlowRun]:
     """Return runs of this process, newest first. Each filter may be one word or several.
 
+    Runs of other kernels, and of earlier ones, are in the store and not listed here.
+
     Args:
         since: only those made then or later: a `datetime`, or how long ago, in seconds
             or as a `timedelta`.

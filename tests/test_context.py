@@ -30,12 +30,20 @@ WORKERS = [
 ]
 
 
+def say(text):
+    """Print where a cancel does not take hold, so that the code comes to what follows."""
+    try:
+        text = str(text)  # something that may raise, or Python leaves the block out
+    finally:
+        print(text)
+
+
 def said(run):
     return [line.message for line in run.logs if line.source == "stdout"]
 
 
 def waits_for_it():
-    print("waits")
+    say("waits")
     told = current_run().wait_for_cancel(3600)
     print("cleans up")
     time.sleep(0.001)
@@ -43,7 +51,7 @@ def waits_for_it():
 
 
 async def awaits_it():
-    print("waits")
+    say("waits")
     told = await current_run().wait_for_cancel(3600)
     print("cleans up")
     await asyncio.sleep(0.001)
@@ -119,7 +127,7 @@ def test_a_task_waits_for_the_cancel_of_its_run(until):
 
     @task
     def waits():
-        print("waits")
+        say("waits")
         return current_run().wait_for_cancel()
 
     @flow
@@ -152,7 +160,7 @@ def test_an_awaited_wait_that_ended_so_takes_the_cancel_with_it(until):
 
     @flow(cancel_grace_seconds=20)
     async def waits():
-        print("waits")
+        say("waits")
         await current_run().wait_for_cancel()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(asyncio.sleep(0.001))
@@ -175,7 +183,7 @@ def test_code_that_was_told_is_left_to_end_by_itself(until):
     @flow(cancel_grace_seconds=20)
     def looks():
         run = current_run()
-        print("looks")
+        say("looks")
         while not run.exit_flag:
             pass
         for i in range(3):
@@ -197,7 +205,7 @@ def test_code_that_was_told_and_goes_on_is_stopped_after_its_grace(until):
 
     @flow(cancel_grace_seconds=0.05)
     def ignores():
-        print("begun")
+        say("begun")
         while not current_run().is_cancelled:
             pass
         while True:
@@ -215,7 +223,7 @@ def test_an_explicit_checkpoint_stops_code_that_was_told(until):
 
     @flow(cancel_grace_seconds=20)
     def looks():
-        print("looks")
+        say("looks")
         while not current_run().exit_flag:
             pass
         checkpoint()
