@@ -87,6 +87,13 @@ test("Approve answers the question that is shown, and Reject cancels with a reas
   expect(rejected.acted()).toEqual(['cancel {"reason":"Rejected"}']);
 });
 
+test("a screen reader is told what a run asks", async () => {
+  const { element, live } = await show(fakeWaiting({ text: "Deploy?", number: 1 }));
+  await act(async () => live.push({ waiting: fakeWaiting({ text: "Sure?", number: 2 }) }));
+  await pass(50);
+  expect(element.querySelector('[role="status"]')?.textContent).toBe("train: Paused. Sure?");
+});
+
 test("the header's Resume lifts a pause, and approves nothing", async () => {
   const { element, acted } = await show(fakeWaiting({ held: true, until: Date.now() / 1000 + 60 }));
   expect(element.querySelector(".jf-until")).toBeNull();

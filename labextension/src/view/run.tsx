@@ -176,7 +176,8 @@ function Traceback({ model }: { model: RunModel }) {
 function announced(run: Run): string {
   const { stuck, rung } = run.stopping ?? { stuck: null, rung: "asked" };
   const how = rung === "asked" ? "" : ` ${rung}.`;
-  return runLabel(run) + how + (stuck ? ` Held at ${stuck.file}, line ${stuck.line}.` : "");
+  const asks = run.waiting?.number == null ? "" : `. ${run.waiting.text}`;
+  return runLabel(run) + asks + how + (stuck ? ` Held at ${stuck.file}, line ${stuck.line}.` : "");
 }
 
 /** Tells a screen reader of a change of state, and nobody of the state at first. */
