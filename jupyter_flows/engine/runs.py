@@ -425,7 +425,7 @@ class FlowRun(Life):
         if hold and not number and not anything:
             return None
         if number == 0:
-            raise NotPaused(f"{self!r} is not held: it waits for a person.")
+            raise NotPaused(f"{self!r} is not held, or was given an answer to no question.")
         if not self._questions and anything:
             raise InvalidInput(f"{self!r} is paused and waits for no input: resume it without.")
         for question in self._questions:
@@ -441,8 +441,9 @@ class FlowRun(Life):
             until = question.waiting.until
             if until is not None:  # nobody is late for having been held
                 question.waiting = replace(question.waiting, until=until + held)
-        self._show_question()
-        if not self._questions:
+        if self._questions:
+            self._show_question()
+        else:
             self._unpause()
         return self._mark_all()
 

@@ -28,17 +28,25 @@ def test_a_rerun_waits_for_the_run_before(flows: Any, cell: Any) -> None:
     """By default a re-run waits, says for which run, and begins when that has ended."""
     first, second = cell(), cell()
     record = flows.until(second, "SCHEDULED")
-    assert record["waiting"] == {
-        "kind": "run",
-        "text": "Waits for the run of this cell before",
-        "run": first,
-        "until": None,
-    }
+    waiting = record["waiting"]
+    assert (waiting["kind"], waiting["run"], waiting["until"]) == ("run", first, None)
+    assert waiting["text"] == "Waits for the run of this cell before"
     assert flows.state(first) == "RUNNING"
     flows.run("n = 7\ngo.set()")
     flows.until(first, "COMPLETED")
     flows.until(second, "COMPLETED")
     assert flows.control("show", run=second)["run"]["waiting"] is None
+
+
+def test_a_waiting_rerun_that_was_paused_still_says_what_it_waits_for(
+    flows: Any, cell: Any
+) -> None:
+    """A pause of a run that waits for an earlier one, and its end, leave it waiting for that."""
+    first, second = cell(), cell()
+    before = flows.until(second, "SCHEDULED")["waiting"]
+    flows.control("pause", run=second)
+    assert flows.control("resume", run=second, question=0)["run"]["waiting"] == before
+    assert before["run"] == first
 
 
 def test_a_rerun_that_waited_sees_the_names_of_its_beginning(flows: Any, cell: Any) -> None:
