@@ -1,7 +1,7 @@
 """`return_state`, and what returned states make of a flow."""
 
 import asyncio
-import threading
+import time
 
 import pytest
 
@@ -29,7 +29,7 @@ def fails():
 @task
 def blocks():
     while True:
-        threading.Event().wait(0.01)
+        time.sleep(0.001)
 
 
 def test_tasks_return_their_states():
