@@ -23,6 +23,7 @@ from jupyter_flows.errors import UpstreamTaskError
 from jupyter_flows.states import TERMINAL, Cancelled, Failed, State, StateType
 
 ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, NoneType})
+_ROWS = (list, tuple, set, frozenset)
 _MOST_TRACED = 1_000  # parts of a collection that are looked up as results
 
 
@@ -160,20 +161,15 @@ def _look(
 
 def _parts(value: Any) -> Collection[Any]:
     """Return what a collection holds that may be more than a plain value."""
-    kind = type(value)
-    if kind in (list, tuple, set, frozenset) or _is_named_tuple(value):
+    if isinstance(value, _ROWS):
         parts: Collection[Any] = value
-    elif kind is dict:
+    elif isinstance(value, dict):
         parts = value.values()
-    elif dataclasses.is_dataclass(kind) and not isinstance(value, Life):
+    elif dataclasses.is_dataclass(type(value)):
         return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
     else:
         return ()
     return () if ATOMS.issuperset(map(type, parts)) else parts
-
-
-def _is_named_tuple(value: Any) -> bool:
-    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def resolve(value: Any) -> Any:
@@ -198,16 +194,23 @@ def _resolve(value: Any, around: tuple[int, ...]) -> Any:
     new = [_resolve(each, around) for each in parts]
     if all(one is other for one, other in zip(new, parts, strict=True)):
         return value
-    if isinstance(value, dict):
-        return dict(zip(value, new, strict=True))
-    if _is_named_tuple(value):
-        return type(value)._make(new)
-    if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(new)
+    if isinstance(value, _ROWS):
+        return _row_like(value, new)
     changed = copy(value)
+    if isinstance(value, dict):
+        changed.update(zip(value, new, strict=True))
+        return changed
     for field, each in zip(dataclasses.fields(value), new, strict=True):
         object.__setattr__(changed, field.name, each)
     return changed
+
+
+def _row_like(value: Any, new: list[Any]) -> Any:
+    """Return a list, tuple or set of other parts; of a kind made by somebody, the plain kind."""
+    if hasattr(value, "_make"):  # a named tuple
+        return value._make(new)
+    (kind,) = (kind for kind in _ROWS if isinstance(value, kind))
+    return kind(new)
 
 
 # -- whose results they are -------------------------------------------------------------
@@ -244,10 +247,10 @@ def _trace(
         if not isinstance(value, quote):
             _trace(value.value, results, numbers, around)
         return
-    if type(value) in (list, tuple, set, frozenset, dict) and len(value) <= _MOST_TRACED:
+    if isinstance(value, (*_ROWS, dict)) and len(value) <= _MOST_TRACED:
         if id(value) in around:
             return
-        for each in value.values() if type(value) is dict else value:
+        for each in value.values() if isinstance(value, dict) else value:
             _trace(each, results, numbers, (*around, id(value)))
 
 

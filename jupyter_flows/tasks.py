@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import cached_property, partial, update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.annotations import Annotation, unmapped
 from jupyter_flows.cache_policies import NO_CACHE, CachePolicy
@@ -201,6 +201,10 @@ class Task(Hooked, Generic[P, R]):
         alone.author, alone.hooks = self, self.hooks
         return alone(*args, **kwargs)
 
+    @overload
+    def submit(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
+    @overload
+    def submit(self, *args: Any, **kwargs: Any) -> Future[R]: ...
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task on a thread of its own and return its result to come, a `Future`.
 
@@ -217,6 +221,10 @@ class Task(Hooked, Generic[P, R]):
         future = self._submit(caller, args, kwargs, wait_for)
         return _state_of(future) if return_state else future
 
+    @overload
+    def map(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> list[State]: ...
+    @overload
+    def map(self, *args: Any, **kwargs: Any) -> FutureList[R]: ...
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Submit the task once for each element of its arguments; return a `FutureList`.
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import json
 import threading
 import time
+from collections import OrderedDict
 from typing import NamedTuple
 
 import pytest
@@ -13,10 +15,13 @@ from jupyter_flows import (
     UpstreamTaskError,
     allow_failure,
     flow,
+    tags,
     task,
     unmapped,
 )
 from jupyter_flows.history import Store
+from jupyter_flows.kernel.control import Control
+from jupyter_flows.messages import PROTOCOL
 from jupyter_flows.states import Failed
 from jupyter_flows.utilities.annotations import quote
 from tests.history.fakes import run_record, task_record
@@ -83,6 +88,39 @@ def test_a_future_among_the_inputs_is_a_dependency():
     assert (pair.one, type(pair).__name__) == ([3], "Pair")
     assert (config.rows, config.name) == ([4], "c")
     assert upstream(run)["take-0"] == (0, 1, 2, 3, 4, 5)
+
+
+def test_futures_of_a_map_are_given_whole():
+    """What `map` gave, and other kinds of lists and dicts, arrive as lists and dicts of results."""
+
+    class Rows(list):
+        pass
+
+    @flow
+    def submits():
+        futures = make.map([1, 2])
+        ordered = OrderedDict(a=futures[0])
+        return take(futures, Rows(futures), ordered, wait_for=futures)
+
+    run = submits.start()
+    results, rows, ordered = run.result(20)
+    assert results == rows == [[1], [2]]
+    assert (ordered, type(ordered)) == ({"a": [1]}, OrderedDict)
+    assert upstream(run)["take-0"] == (0, 1)
+
+
+def test_a_collection_that_holds_itself_is_an_input():
+    """A list that holds itself is searched once; what holds no future is given as it is."""
+
+    @flow
+    def submits():
+        loop = [make.submit(1)]
+        loop.append(loop)
+        plain = [object(), {"a": (1, [2.0])}]
+        (found, same) = take(loop, plain)
+        return found[0], same is plain
+
+    assert submits.start().result(20) == ([1], True)
 
 
 def test_a_result_is_a_dependency():
@@ -171,7 +209,22 @@ def test_dependencies_are_kept(tmp_path):
     store.close()
 
 
-def test_dependencies_in_a_process(until):
+def test_dependencies_are_told():
+    """The control channel tells whose results a task was given, and its tags."""
+
+    @flow
+    def submits():
+        with tags("a"):
+            take(make.submit(1))
+
+    run = submits.start().wait(20)
+    request = {"protocol": PROTOCOL, "action": "tasks", "run": run.id, "start": 0, "stop": 9}
+    reply = Control(None, None, None).answer(request, "a test", lambda content: None)
+    told = json.loads(json.dumps(reply["tasks"]))
+    assert [(each["upstream"], each["tags"]) for each in told] == [([], ["a"]), ([0], ["a"])]
+
+
+def test_dependencies_in_a_process():
     """A flow in a process tells the kernel what its tasks depend on."""
 
     @flow(on="process")

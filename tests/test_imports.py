@@ -103,7 +103,26 @@ def test_history_stands_beside_the_engine(module):
 
 @pytest.mark.parametrize(
     "module",
-    [f"jupyter_flows.{n}" for n in ("flows", "tasks", "futures", "context", "bars", "parameters")],
+    [
+        f"jupyter_flows.{name}"
+        for name in (
+            "annotations",
+            "bars",
+            "cache_policies",
+            "caching",
+            "context",
+            "flows",
+            "futures",
+            "inputs",
+            "methods",
+            "names",
+            "parameters",
+            "tagging",
+            "task_runners",
+            "tasks",
+            "worker_threads",
+        )
+    ],
 )
 def test_what_users_write_knows_no_front_end(module):
     """Flows and tasks import no edge and no front end: they work in plain Python."""

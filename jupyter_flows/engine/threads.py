@@ -92,6 +92,12 @@ class TaskThreads:
 
     def _work(self, worker: _Worker) -> None:
         self._own.add(get_ident())
+        try:
+            self._work_off(worker)
+        finally:
+            self._own.discard(get_ident())
+
+    def _work_off(self, worker: _Worker) -> None:
         while worker.job is not None:
             context, job = worker.job
             worker.job = None
