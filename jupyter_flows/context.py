@@ -22,6 +22,7 @@ from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.errors import NotInARun, RunCancellation
 from jupyter_flows.records import Waiting
+from jupyter_flows.tagging import tags as tags
 
 
 class RunContext:

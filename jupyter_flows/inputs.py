@@ -234,6 +234,20 @@ def upstream(
     return tuple(sorted(numbers))
 
 
+def upstream_of_mapped(run: FlowRun, values: Iterable[Any]) -> frozenset[int]:
+    """Return the numbers of the task runs whose results are mapped over, element by element."""
+    numbers: set[int] = set()
+    for value in values:
+        inner = value.unwrap() if isinstance(value, Annotation) else value
+        if isinstance(inner, ResultToCome):
+            number = _number(inner.life, run)
+        else:
+            number = run.results.get(id(inner))
+        if number is not None:
+            numbers.add(number)
+    return frozenset(numbers)
+
+
 def _trace(
     value: Any, results: Mapping[int, int], numbers: set[int], around: tuple[int, ...]
 ) -> None:

@@ -31,7 +31,14 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import MappingLengthMismatch, MappingMissingIterable, NotInARun
 from jupyter_flows.futures import Future, FutureList, submit
-from jupyter_flows.inputs import Inputs, are_plain, inputs_of, resolve, upstream
+from jupyter_flows.inputs import (
+    Inputs,
+    are_plain,
+    inputs_of,
+    resolve,
+    upstream,
+    upstream_of_mapped,
+)
 from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
 from jupyter_flows.parameters import (
@@ -199,6 +206,7 @@ class Task(Hooked, Generic[P, R]):
             validate_parameters=False,
         )
         alone.author, alone.hooks = self, self.hooks
+        vars(alone)["_parameters"] = self._parameters  # which call it a task where they complain
         return alone(*args, **kwargs)
 
     @overload
@@ -240,7 +248,9 @@ class Task(Hooked, Generic[P, R]):
         """
         caller = self._caller_that_submits()
         return_state, wait_for = taken_out(kwargs)
-        values = [_waited_for(value) for value in (*args, *kwargs.values())]
+        given = (*args, *kwargs.values())
+        mapped = upstream_of_mapped(caller.flow_run, given)
+        values = [_waited_for(value) for value in given]
         columns = [_column(value) for value in values]
         lengths = {len(column) for column in columns if column is not None}
         if not lengths:
@@ -260,7 +270,8 @@ class Task(Hooked, Generic[P, R]):
                 for value, column in zip(values, columns, strict=True)
             ]
             named = dict(zip(kwargs, row[len(args) :], strict=True))
-            futures.append(self._submit(caller, tuple(row[: len(args)]), named, wait_for))
+            future = self._submit(caller, tuple(row[: len(args)]), named, wait_for, mapped)
+            futures.append(future)
         if return_state:
             return [_state_of(future) for future in futures]
         return futures
@@ -276,12 +287,19 @@ class Task(Hooked, Generic[P, R]):
         return caller
 
     def _submit(
-        self, caller: Life, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any
+        self,
+        caller: Life,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wait_for: Any,
+        mapped: frozenset[int] = frozenset(),
     ) -> Future[R]:
         collects: Callable[..., Any] | None = None
         if self.isgenerator:
             collects = collected_async if self.isasync else collected
         task_run, plan = self._make_run(caller, args, kwargs, wait_for, collects)
+        if not mapped.issubset(task_run.upstream):
+            task_run.upstream = tuple(sorted(mapped.union(task_run.upstream)))
         return submit(task_run, plan, is_async=self.isasync)
 
     def with_options(self, **options: Any) -> Task[P, R]:

@@ -109,6 +109,29 @@ def test_futures_of_a_map_are_given_whole():
     assert upstream(run)["take-0"] == (0, 1)
 
 
+def test_each_mapped_task_depends_on_what_is_mapped_over():
+    """Tasks that are mapped over a result depend on its task; over futures, each on its own."""
+
+    @flow
+    def maps():
+        rows = make(1)
+        take.map(rows).wait()
+        take.map(make.submit(2)).wait()
+        take.map(make.map([3, 4]), unmapped(rows)).wait()
+
+    run = maps.start().wait(20)
+    assert [(each.name, each.record().upstream) for each in run.tasks] == [
+        ("make-0", ()),
+        ("take-0", (0,)),
+        ("make-1", ()),
+        ("take-1", (2,)),
+        ("make-2", ()),
+        ("make-3", ()),
+        ("take-2", (0, 4)),
+        ("take-3", (0, 5)),
+    ]
+
+
 def test_a_collection_that_holds_itself_is_an_input():
     """A list that holds itself is searched once; what holds no future is given as it is."""
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 NAMES = {
     "": "flow task Flow Task State get_run_logger tags unmapped allow_failure pause_flow_run "
     "resume_flow_run apause_flow_run aresume_flow_run runtime",
-    "context": "get_run_context FlowRunContext TaskRunContext",
+    "context": "get_run_context FlowRunContext TaskRunContext tags",
     "exceptions": "CancelledRun CrashedRun FailedRun MissingResult FlowPauseTimeout "
     "NotPausedError ReservedArgumentError UpstreamTaskError MappingLengthMismatch "
     "MappingMissingIterable MissingContextError ParameterTypeError ParameterBindError "

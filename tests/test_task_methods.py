@@ -186,6 +186,8 @@ def test_wrong_arguments_run_nothing():
     run = calls.start()
     assert run.result(20) == (3, 3, 3)
     assert len(run.tasks) == 3
+    with pytest.raises(ParameterError, match="Task 'add' cannot be called like this"):
+        add()
 
 
 def test_tasks_are_not_validated():
