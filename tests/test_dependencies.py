@@ -318,6 +318,37 @@ def test_a_task_that_waits_for_its_inputs_can_be_cancelled(kind, until):
     assert not began
 
 
+@pytest.mark.parametrize("on", ["async", "main", "thread"])
+def test_a_run_is_paused_while_tasks_wait_for_their_inputs(on, until, kernel_loop):
+    """A task that waits for its inputs holds up no pause, sync or async, and begins after it."""
+
+    @task
+    def blocks():
+        while not go.is_set():
+            time.sleep(0.001)
+        return "come"
+
+    @task
+    async def take_async(value):
+        return value
+
+    def submits():
+        future = blocks.submit()
+        return [take.submit(future), take_async.submit(future)]
+
+    async def submits_async():
+        return submits()
+
+    go = threading.Event()
+    run = flow(on=on)(submits if on == "thread" else submits_async).start()
+    until(lambda: len(run.tasks) == 3)
+    run.pause()
+    until(lambda: run.state.is_paused())
+    go.set()
+    run.resume()
+    assert [future.result() for future in run.result(20)] == [("come",), "come"]
+
+
 @pytest.mark.parametrize("on", ["thread", "process"])
 def test_a_flow_started_with_a_future_begins_when_that_has_come(on):
     """`start` of a flow that is given a future returns at once; the run is PENDING until then."""

@@ -232,6 +232,7 @@ def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
 
 async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
     """Do what `is_ready` does. A cancel of the caller, which comes here too, is passed on."""
+    life.root = Root(life)  # so that an event loop of its own is parked when the run is held
     try:
         state = await prerequisites.wait_async(life)
     except (asyncio.CancelledError, GeneratorExit) as error:
@@ -239,6 +240,8 @@ async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
         raise
     except BaseException as error:
         state = state_of_error(life, error)
+    finally:
+        life.root = None
     if state is not None:
         end(life, state)
         await wait_for_end_async(life)
