@@ -4,6 +4,12 @@ Futures and states stand for results; they are looked for in lists, tuples, sets
 dicts and dataclasses too, however deep. A result itself is known as one by its
 identity (`FlowRun.note_result`), so that a task that is called with what another has
 returned is seen to depend on it.
+
+What a call waits for must complete. If it does not the call is not ready: its run ends
+before it begins, under the name NotReady, and says why. It is CANCELLED if something that
+it waits for was, so that a flow that waits for it is too, else FAILED: Prefect has it
+PENDING for ever, but a run is to end. `allow_failure` lets it run all the same, after a
+failure; a cancel is none.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from jupyter_flows.errors import ParameterError, ReservedArgumentError
@@ -79,18 +79,6 @@ class Parameters:
         if self._validate:
             bound.arguments.update(self._converted(bound.arguments))
         return bound
-
-    def of(self, call: Callable[..., Any] | None) -> dict[str, Any]:
-        """Return the parameters of a call by name: of a `partial` of the function, or of itself."""
-        args: tuple[Any, ...] = ()
-        kwargs: dict[str, Any] = {}
-        if isinstance(call, partial) and call.func == self._function:
-            args, kwargs = call.args, call.keywords
-        bound = self.bind(args, kwargs)
-        if not inspect.ismethod(self._function):
-            return bound.arguments
-        first = next(iter(signature_of(self._function.__func__).parameters))
-        return {first: self._function.__self__, **bound.arguments}
 
     def _converted(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         __tracebackhide__ = True

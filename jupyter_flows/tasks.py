@@ -416,8 +416,9 @@ class Task(Hooked, Generic[P, R]):
                 if plan.body is fn:
                     plan.body = task_run.call
             if self.task_run_name is not None:
-                parameters = self._parameters.of(task_run.call)
-                task_run.name = make_run_name(self.task_run_name, "task_run_name", parameters)
+                task_run.name = make_run_name(
+                    self.task_run_name, "task_run_name", task_run.parameters
+                )
             return None
 
         plan.prerequisites = Prerequisites(inputs.lives if inputs is not None else (), prepare)

@@ -15,6 +15,7 @@ from jupyter_flows import (
     UpstreamTaskError,
     allow_failure,
     flow,
+    get_run_context,
     tags,
     task,
     unmapped,
@@ -371,6 +372,17 @@ def test_a_flow_started_with_a_future_begins_when_that_has_come(on):
 
     go = threading.Event()
     assert outer.start().result(20) == ("PENDING", 4, "part 3", {"n": 3})
+
+
+def test_waiting_for_its_own_caller_is_refused():
+    """A task that is to wait for the run that called it fails and says so, instead of for ever."""
+
+    @flow
+    def submits():
+        return take.submit(wait_for=[get_run_context().flow_run], return_state=True).message
+
+    message = submits.start().result(20)
+    assert "take-0 cannot wait for submits, which ends after it" in message
 
 
 def test_quote_is_not_searched():

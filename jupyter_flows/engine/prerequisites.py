@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.waiting import LoopWaiter
+from jupyter_flows.errors import WouldDeadlock
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -29,7 +30,12 @@ class Prerequisites:
         self.prepare = prepare  # returns the state to end in, if the body is not to begin
 
     def wait(self, life: Life) -> State | None:
-        """Wait on this thread, and prepare; return the state that it ends in instead."""
+        """Wait on this thread, and prepare; return the state that it ends in instead.
+
+        Raises:
+            WouldDeadlock: it would wait for a run that waits for it.
+        """
+        self._refuse_callers(life)
         _adopt(life)
         for each in self.lives:
             if not each.state_is_final():
@@ -38,6 +44,7 @@ class Prerequisites:
 
     async def wait_async(self, life: Life) -> State | None:
         """Do what `wait` does, without blocking the event loop."""
+        self._refuse_callers(life)
         _adopt(life)
         for each in self.lives:
             if each.state_is_final():
@@ -51,6 +58,15 @@ class Prerequisites:
                 for either in (each, life):
                     either.forget(waiter.wake)
         return self._prepared(life)
+
+    def _refuse_callers(self, life: Life) -> None:
+        caller = life.parent
+        while caller is not None:
+            if caller in self.lives:
+                raise WouldDeadlock(
+                    f"{life.name} cannot wait for {caller.name}, which ends after it."
+                )
+            caller = caller.parent
 
     def _prepared(self, life: Life) -> State | None:
         if life.state_is_final():

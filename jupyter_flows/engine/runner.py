@@ -233,6 +233,8 @@ def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
 async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
     """Do what `is_ready` does. A cancel of the caller, which comes here too, is passed on."""
     life.root = Root(life)  # so that an event loop of its own is parked when the run is held
+    if life.pending:
+        life.root.interrupt()
     try:
         state = await prerequisites.wait_async(life)
     except (asyncio.CancelledError, GeneratorExit) as error:

@@ -7,9 +7,9 @@ second, so what each holds is kept small.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import signature
+from inspect import ismethod, signature
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine.life import Life, as_transition
@@ -109,15 +109,19 @@ class TaskRun(Life):
         return f"{self.flow_run.id}/{self.number}"
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Mapping[str, Any]:
         """What it is called with, by name, until it has ended; none after that."""
         call = self.call
         if call is None:
             return {}
         if not isinstance(call, partial):
             call = partial(call)
+        fn: Any = call.func
+        args = call.args
+        if ismethod(fn):
+            fn, args = fn.__func__, (fn.__self__, *args)
         try:
-            bound = signature(call.func).bind(*call.args, **call.keywords)
+            bound = signature(fn).bind(*args, **call.keywords)
         except (TypeError, ValueError):  # written in C, and does not tell
             return {}
         bound.apply_defaults()

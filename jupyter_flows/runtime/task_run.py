@@ -12,7 +12,7 @@ _FIELDS: dict[str, tuple[Callable[[TaskRun], Any], Callable[[], Any]]] = {
     "id": (lambda run: run.id, lambda: None),
     "name": (lambda run: run.name, lambda: None),
     "task_name": (lambda run: run.task_name, lambda: None),
-    "parameters": (lambda run: run.parameters, dict),
+    "parameters": (lambda run: dict(run.parameters), dict),
     "tags": (lambda run: sorted(run.tags), list),
     "run_count": (lambda run: run.attempt, lambda: 0),
 }
