@@ -24,6 +24,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -285,9 +286,15 @@ def hash_of(value: Any) -> str:
     Raises:
         Exception: it cannot be pickled.
     """
+    result: str = _hasher("numpy" in sys.modules)("sha1").hash(value)
+    return result
+
+
+@cache
+def _hasher(with_arrays: bool) -> Any:
     from joblib import hashing
 
-    base: Any = hashing.NumpyHasher if "numpy" in sys.modules else hashing.Hasher
+    base: Any = hashing.NumpyHasher if with_arrays else hashing.Hasher
 
     class Hasher(base):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
@@ -296,8 +303,7 @@ def hash_of(value: Any) -> str:
             used = [cell.cell_contents for cell in value.__closure__ or ()]
             return tuple, ((_plain_code(value.__code__), value.__defaults__, used),)
 
-    result: str = Hasher("sha1").hash(value)
-    return result
+    return Hasher
 
 
 def _plain_code(code: CodeType) -> tuple[Any, ...]:

@@ -441,7 +441,7 @@ def test_a_hook_that_hangs(how, monkeypatch, until):
     assert run.result(20) == 1
     assert calls == [("on_completion", "Completed")]
     told = [line.message for line in run.logs]
-    assert told == [f"The hook {hook.__name__!r} is left behind: 0.05 s are over."] * 2
+    assert told == [f"The hook {hook.__name__!r} is left behind, as 0.05 s are over."] * 2
     ends.set()
 
 

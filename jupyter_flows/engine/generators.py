@@ -29,8 +29,6 @@ from jupyter_flows.engine.loops import Root, driven, hold_between_awaits
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
 from jupyter_flows.engine.runner import (
     Plan,
-    conclude,
-    conclude_async,
     end,
     enter_flow,
     enter_flow_async,
@@ -39,7 +37,11 @@ from jupyter_flows.engine.runner import (
     generators,
     is_ready,
     is_ready_async,
+    leave_body,
+    leave_body_async,
     reraise,
+    settle,
+    settle_async,
     wait_for_end,
     wait_for_end_async,
     wait_for_hooks,
@@ -47,7 +49,7 @@ from jupyter_flows.engine.runner import (
 )
 from jupyter_flows.engine.safe_lines import unsafe_offsets
 from jupyter_flows.engine.timeouts import start_timeout
-from jupyter_flows.states import Completed, State
+from jupyter_flows.states import Completed
 
 Make = Callable[[], tuple[Life, Plan]]
 
@@ -97,7 +99,8 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
             finally:
                 if timeout is not None:
                     timeout.end()
-            delay = conclude(life, state, plan, partial(_step, life))
+            leave_body(life, state)
+            delay = settle(life, state, plan)
             if delay is None:
                 break
             life.sleep(delay)
@@ -206,7 +209,8 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
                     timeout.end()
             if life.root is not None:
                 life.root.settle()
-            delay = await _concluded(life, state, plan)
+            await leave_body_async(life, state)
+            delay = await settle_async(life, state, plan)
             if delay is None:
                 break
             await Root(life).sleep(delay)
@@ -216,14 +220,6 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
     finally:
         life.root = None
         life.leave()
-
-
-async def _concluded(life: Life, state: State, plan: Plan) -> float | None:
-    token = current.set(life)
-    try:
-        return await conclude_async(life, state, plan, life.root or Root(life))
-    finally:
-        current.reset(token)
 
 
 async def _step_async(life: Life, step: Callable[[], Any]) -> Any:

@@ -242,7 +242,7 @@ class _Call(Section):
     def warn(self) -> None:
         """Say that it was left behind."""
         token = self._enter()
-        _logger.warning("The hook %r is left behind: %g s are over.", self._what, SECONDS)
+        _logger.warning("The hook %r is left behind, as %g s are over.", self._what, SECONDS)
         current.reset(token)
 
     def _enter(self) -> Token[Life | None]:

@@ -114,7 +114,8 @@ def run_sync(life: Life, plan: Plan) -> None:
             finally:
                 if timeout is not None:
                     timeout.end()
-            delay = conclude(life, state, plan, enter)
+            leave_body(life, state)
+            delay = settle(life, state, plan)
             if delay is None:
                 break
             life.sleep(delay)
@@ -162,7 +163,8 @@ async def run_async(life: Life, plan: Plan) -> None:
                 if timeout is not None:
                     timeout.end()
             root.settle()
-            delay = await conclude_async(life, state, plan, root)
+            await leave_body_async(life, state)
+            delay = await settle_async(life, state, plan)
             if delay is None:
                 break
             await root.sleep(delay)
@@ -248,36 +250,6 @@ async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
         end(life, state)
         await wait_for_end_async(life)
     return state is None
-
-
-def conclude(
-    life: Life, state: State, plan: Plan, enter: Callable[[Callable[[], Any]], Any]
-) -> float | None:
-    """Settle an attempt that has left its body; return the delay before the next.
-
-    Args:
-        life: whose attempt it was.
-        state: what came of its body.
-        plan: what its author wants done.
-        enter: calls code of its author's as code of it.
-
-    Returns:
-        None, if there is no other attempt: it has ended.
-    """
-    leave_body(life, state)
-    again = False
-    if state.type is not StateType.COMPLETED or life.delivered:
-        state, again = _judge(life, state, plan, enter)
-    return settle(life, state, plan, again)
-
-
-async def conclude_async(life: Life, state: State, plan: Plan, root: Root) -> float | None:
-    """Do what `conclude` does, without blocking the event loop."""
-    await leave_body_async(life, state)
-    again = False
-    if state.type is not StateType.COMPLETED or life.delivered:
-        state, again = await _judge_async(life, state, plan, root)
-    return settle(life, state, plan, again)
 
 
 def leave_body(life: Life, state: State) -> None:
@@ -371,52 +343,58 @@ def _pass() -> None:
     """Wait on, whatever is asked."""
 
 
-def _judge(
-    life: Life, state: State, plan: Plan, enter: Callable[[Callable[[], Any]], Any]
-) -> tuple[State, bool]:
-    """Return the state that an attempt led to, and whether there is to be another."""
+def settle(life: Life, state: State, plan: Plan) -> float | None:
+    """Give a run the state that an attempt led to; return the delay before the next attempt.
+
+    None says that there is no next: the run has ended.
+    """
     state, again = _wants_another(life, state, plan)
     condition = plan.condition
-    if not again or condition is None:
-        return state, again
-    try:
-        return state, bool(enter(lambda: _awaited(condition(life.author, life, state))))
-    except BaseException as error:
-        return _without_condition(life, state, error), False
+    if again and condition is not None:
+        enter = enter_flow if life is life.flow_run else enter_task
+        token = current.set(life)
+        try:
+            again = bool(enter(lambda: _awaited(condition(life.author, life, state))))
+        except BaseException as error:
+            state, again = _without_condition(life, state, error), False
+        finally:
+            current.reset(token)
+    return _take(life, state, plan, again)
 
 
-async def _judge_async(life: Life, state: State, plan: Plan, root: Root) -> tuple[State, bool]:
-    """Do what `_judge` does, without blocking the event loop for a condition that awaits."""
+async def settle_async(life: Life, state: State, plan: Plan) -> float | None:
+    """Do what `settle` does, without blocking the event loop for a condition that awaits."""
     state, again = _wants_another(life, state, plan)
-    condition = plan.condition
-    if not again or condition is None:
-        return state, again
+    condition, root = plan.condition, life.root
+    if again and condition is not None and root is not None:
 
-    async def ask() -> Any:
-        answer = condition(life.author, life, state)
-        return await answer if inspect.isawaitable(answer) else answer
+        async def ask() -> Any:
+            answer = condition(life.author, life, state)
+            return await answer if inspect.isawaitable(answer) else answer
 
-    try:
-        with root:
-            return state, bool(await enter_task_async(ask))
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        return _without_condition(life, state, error), False
-    finally:
+        token = current.set(life)
+        try:
+            with root:
+                again = bool(await enter_task_async(ask))
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            state, again = _without_condition(life, state, error), False
+        finally:
+            current.reset(token)
         root.settle()
+    return _take(life, state, plan, again)
 
 
 def _wants_another(life: Life, state: State, plan: Plan) -> tuple[State, bool]:
     """Return the state of an attempt, and whether another is left and could help."""
     if life.delivered:
         state = life.cancelled_state()
-    failed = state.type is StateType.FAILED and life.attempt <= life.retries
-    if not failed or isinstance(state.data, NonRetryableException):
+    if state.type is not StateType.FAILED or life.attempt > life.retries:
         return state, False
     if plan.condition is not None:
         life.forget_timeout()  # the condition is not late
-    return state, True
+    return state, not isinstance(state.data, NonRetryableException)
 
 
 def _without_condition(life: Life, state: State, error: BaseException) -> State:
@@ -441,11 +419,8 @@ def _awaited(value: Any) -> Any:
         return pool.submit(asyncio.run, wait()).result()
 
 
-def settle(life: Life, state: State, plan: Plan, again: bool) -> float | None:
-    """Give a run the state that an attempt led to; return the delay before the next attempt.
-
-    None says that there is no next: the run has ended.
-    """
+def _take(life: Life, state: State, plan: Plan, again: bool) -> float | None:
+    """Take the state of an attempt: make ready for the next one, or end."""
     if again:
         try:
             delay = plan.delay(life.attempt)

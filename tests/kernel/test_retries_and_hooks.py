@@ -15,7 +15,7 @@ from jupyter_flows.history.store import Store
 def test_a_cell_shows_its_attempts(flows: Any) -> None:
     """A retried cell is AwaitingRetry, then Retrying, and says which attempt it is in."""
     flows.run(
-        "%%flow flaky --retries 1 --retry-delay 0.5 --out run --no-view\n"
+        "%%flow flaky --retries 1 --retry-delay 1 --out run --no-view\n"
         "import threading\n"
         "from jupyter_flows import current_run\n"
         "if current_run().attempt == 1:\n"
