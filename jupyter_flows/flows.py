@@ -9,6 +9,7 @@ from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import capture, checkpoints, ending, registry
+from jupyter_flows.engine.admission import Need, admit, limits_tags, need_of_kernel, needs_of
 from jupyter_flows.engine.console import echo_for
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import (
@@ -17,9 +18,12 @@ from jupyter_flows.engine.executors import (
     InlineExecutor,
     for_background,
 )
+from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.outcomes import state_of_error
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.errors import ConcurrencyKeyError
 from jupyter_flows.futures import resolve
 from jupyter_flows.parameters import Parameters, is_generator
 from jupyter_flows.states import Crashed
@@ -49,6 +53,7 @@ class Flow(Generic[P, R]):
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
         kill_grace_seconds: float = 30.0,
+        concurrency: Concurrency | int | Sequence[Concurrency | int] | None = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
@@ -68,6 +73,7 @@ class Flow(Generic[P, R]):
             timeout_seconds=timeout_seconds,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
+            concurrency=as_limits(concurrency),
         )
         self._validate = validate_parameters
         self._parameters  # noqa: B018 - says what is wrong with them, where they are written
@@ -104,14 +110,14 @@ class Flow(Generic[P, R]):
         checkpoints.pass_by()
         executor = InlineExecutor()
         run = self.make_run(executor, arguments, foreground=True)
-        executor.launch(run, self._plan(run, arguments))
+        executor.launch(run, self._plan(run, arguments, needs=self._needs(arguments)))
         return cast(R, run.state if return_state else reraise(run))
 
     async def _call_async(self, arguments: inspect.BoundArguments, return_state: bool) -> Any:
         __tracebackhide__ = True
         executor = AwaitedExecutor()
         run = self.make_run(executor, arguments, foreground=True)
-        await executor.run(run, self._plan(run, arguments))
+        await executor.run(run, self._plan(run, arguments, needs=self._needs(arguments)))
         return run.state if return_state else reraise(run)
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun:
@@ -163,7 +169,7 @@ class Flow(Generic[P, R]):
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
     ) -> None:
-        """Start the worker of a run that `make_run` made.
+        """Start the worker of a run that `make_run` made, when there is a slot for it.
 
         Args:
             run: the run.
@@ -172,13 +178,34 @@ class Flow(Generic[P, R]):
                 is COMPLETED; what it raises makes the run FAILED.
             portable: makes the body for another process; by default the call as it is.
         """
-        if not run.executor.in_callers_thread:
-            ending.prepare()
+        plan = self._plan(run, arguments, on_completed, portable)
+        ending.prepare()
+
+        def start(begin: Callable[[], None]) -> None:
+            try:
+                begin()
+            except BaseException as error:
+                end(run, Crashed(f"Its worker could not be started: {error}", data=error))
+                raise
+
+        start(run.executor.prepare)
         try:
-            run.executor.launch(run, self._plan(run, arguments, on_completed, portable))
-        except BaseException as error:
-            end(run, Crashed(f"Its worker could not be started: {error}", data=error))
-            raise
+            needs = self._needs(arguments)
+            slots = [] if needs is None else needs()
+        except ConcurrencyKeyError as error:
+            end(run, state_of_error(run, error))
+            return
+        if run.parent is None:
+            slots += need_of_kernel()
+        admit(run, slots, lambda: start(lambda: run.executor.launch(run, plan)))
+
+    def _needs(self, arguments: inspect.BoundArguments | None) -> Callable[[], list[Need]] | None:
+        """Return what tells the slots that a run needs, if it needs any."""
+        limits = self.options.concurrency
+        if not limits and not (self.tags and limits_tags()):
+            return None
+        parameters = {} if arguments is None else dict(arguments.arguments)
+        return lambda: needs_of("flow", self.name, limits, self.tags, lambda: parameters)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         __tracebackhide__ = True
@@ -198,6 +225,7 @@ class Flow(Generic[P, R]):
         arguments: inspect.BoundArguments | None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
+        needs: Callable[[], list[Need]] | None = None,
     ) -> Plan:
         fn: Any = self.fn
 
@@ -221,6 +249,7 @@ class Flow(Generic[P, R]):
             timeout_seconds=run.options.timeout_seconds,
             on_completed=on_completed,
             portable=portable or call,
+            needs=needs,
         )
 
     def with_options(self, **options: Any) -> Flow[P, R]:
@@ -279,6 +308,9 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             until the code is interrupted at a safe line. Default 1.
         kill_grace_seconds: how long it waits until what has not stopped by then is
             stopped by force. Default 30, as in Prefect.
+        concurrency: how many runs of it may be active at once in this kernel: a number,
+            a `Concurrency` (with groups, and what becomes of a run that finds no slot),
+            or a list of them, of each of which a run needs a slot. Default: any number.
     """
     if fn is None:
         return lambda fn: Flow(fn, **options)

@@ -8,8 +8,10 @@ from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.admission import Need, limits_tags, needs_of
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.loops import hold_between_awaits
 from jupyter_flows.engine.options import Options
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
@@ -50,6 +52,7 @@ class Task(Generic[P, R]):
         retry_delay_seconds: float | Sequence[float] | Callable[[int], Sequence[float]] = 0.0,
         timeout_seconds: float | None = None,
         log_prints: bool | None = None,
+        concurrency: Concurrency | int | Sequence[Concurrency | int] | None = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
@@ -65,6 +68,7 @@ class Task(Generic[P, R]):
             retries=retries,
             retry_delay_seconds=retry_delay_seconds,
             timeout_seconds=timeout_seconds,
+            concurrency=as_limits(concurrency),
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,6 +110,7 @@ class Task(Generic[P, R]):
             retry_delay_seconds=self.options.retry_delay_seconds,
             timeout_seconds=self.options.timeout_seconds,
             log_prints=self.log_prints,
+            concurrency=self.options.concurrency,
             validate_parameters=False,
         )
         return alone(*args, **kwargs)
@@ -157,6 +162,7 @@ class Task(Generic[P, R]):
             "retries": self.options.retries,
             "retry_delay_seconds": self.options.retry_delay_seconds,
             "timeout_seconds": self.options.timeout_seconds,
+            "concurrency": self.options.concurrency,
             "log_prints": self.log_prints,
         }
         return Task(self.fn, **(kept | options))
@@ -197,7 +203,33 @@ class Task(Generic[P, R]):
             body if args or kwargs else fn,
             delay=self.options.retry_delay,
             timeout_seconds=self.options.timeout_seconds,
+            needs=self._needs(args, kwargs),
         )
+
+    def _needs(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[], list[Need]] | None:
+        """Return what tells the slots that a run needs, if it needs any.
+
+        It waits for what the task is given first: a slot is not held while waiting for
+        another task, which may need the same.
+        """
+        limits = self.options.concurrency
+        if not limits and not (self.tags and limits_tags()):
+            return None
+
+        def needs() -> list[Need]:
+            given = [resolve(value) for value in args]
+            named = {key: resolve(value) for key, value in kwargs.items()}
+
+            def parameters() -> dict[str, Any]:
+                bound = inspect.signature(self.fn).bind(*given, **named)
+                bound.apply_defaults()
+                return dict(bound.arguments)
+
+            return needs_of("task", self.name, limits, self.tags, parameters)
+
+        return needs
 
 
 def _column(value: Any) -> Sequence[Any] | None:
@@ -226,6 +258,9 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             attempt, or a function that is given `retries` and returns them.
         timeout_seconds: when an attempt has failed for taking too long.
         log_prints: whether prints become log lines; the flow's choice by default.
+        concurrency: how many runs of it may be active at once in this kernel, whatever
+            flows they belong to: a number, a `Concurrency`, or a list of them. Default:
+            any number.
     """
     if fn is None:
         return lambda fn: Task(fn, **options)

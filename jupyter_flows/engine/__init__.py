@@ -20,8 +20,10 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     monitoring     calls back at every instruction of watched code
     injecting      raises in another thread, wherever that is
     timeouts       the clock of an attempt
+    limits         how many runs at once: what an author says
     options        what a flow's or task's author decided about its runs
     life           states, asks and waiters: what flow runs and task runs share
+    admission      who may begin: runs that wait for a slot
     task_runs      TaskRun, and subflows as their callers list them
     sections       blocks that are stopped by themselves
     loops          an event loop that can be parked

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any
 
+from jupyter_flows.engine.limits import Concurrency
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -18,6 +20,7 @@ class Options:
     log_prints: bool = True
     cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
     kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
+    concurrency: tuple[Concurrency, ...] = ()  # how many of its runs may be active at once
 
     def __post_init__(self) -> None:
         timeout, retries = self.timeout_seconds, self.retries

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.admission import Need, wait_for_turn, wait_for_turn_async
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
@@ -35,7 +36,7 @@ _LOOK_AGAIN = 0.005  # seconds
 class Plan:
     """What is to be run: a body, and what the run's author wants done around it."""
 
-    __slots__ = ("body", "delay", "on_completed", "portable", "timeout_seconds")
+    __slots__ = ("body", "delay", "needs", "on_completed", "portable", "timeout_seconds")
 
     def __init__(
         self,
@@ -45,8 +46,10 @@ class Plan:
         timeout_seconds: float | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
+        needs: Callable[[], Sequence[Need]] | None = None,
     ) -> None:
         self.body = body
+        self.needs = needs  # tells the slots that it has to wait for where it is called
         self.portable = portable  # makes the same body for a worker that is not in this process
         self.on_completed = on_completed
         self.delay = delay
@@ -60,18 +63,21 @@ class Plan:
             timeout_seconds=self.timeout_seconds,
             on_completed=self.on_completed,
             portable=self.portable,
+            needs=self.needs,
         )
 
 
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
     __tracebackhide__ = True
-    if not life.begin():
-        end(life, life.cancelled_state())
-        return
     token = current.set(life)
     enter = enter_flow if life is life.flow_run else enter_task
     try:
+        if plan.needs is not None:
+            wait_for_turn(life, plan.needs())
+        if not life.begin():
+            end(life, life.cancelled_state())
+            return
         while True:
             timeout = start_timeout(life, plan.timeout_seconds)
             try:
@@ -108,13 +114,15 @@ def run_sync(life: Life, plan: Plan) -> None:
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
     __tracebackhide__ = True
-    if not life.begin():
-        end(life, life.cancelled_state())
-        return
     token = current.set(life)
     enter = enter_flow_async if life is life.flow_run else enter_task_async
-    life.root = root = Root(life)
     try:
+        if plan.needs is not None:
+            await wait_for_turn_async(life, plan.needs())
+        if not life.begin():
+            end(life, life.cancelled_state())
+            return
+        life.root = root = Root(life)
         while True:
             timeout = start_timeout(life, plan.timeout_seconds)
             try:
