@@ -4,6 +4,15 @@ from typing import Any
 
 from jupyter_flows import runs
 from jupyter_flows.commands import run_process
+from jupyter_flows.concurrency import (
+    Concurrency,
+    ConcurrencyStrategy,
+    concurrency,
+    concurrency_limits,
+    set_concurrency_limit,
+    set_max_runs,
+    set_tag_limit,
+)
 from jupyter_flows.context import (
     RunContext,
     current_run,
@@ -18,9 +27,12 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.shielding import shield
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import (
+    AcquireConcurrencySlotTimeoutError,
     AmbiguousRun,
     CancelledRun,
     CommandFailed,
+    ConcurrencyKeyError,
+    ConcurrencySlotAcquisitionError,
     CrashedRun,
     FailedRun,
     FlowPauseTimeout,
@@ -64,9 +76,14 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 __all__ = [
+    "AcquireConcurrencySlotTimeoutError",
     "AmbiguousRun",
     "CancelledRun",
     "CommandFailed",
+    "Concurrency",
+    "ConcurrencyKeyError",
+    "ConcurrencySlotAcquisitionError",
+    "ConcurrencyStrategy",
     "CrashedRun",
     "FailedRun",
     "Flow",
@@ -86,6 +103,8 @@ __all__ = [
     "UnknownRun",
     "as_completed",
     "checkpoint",
+    "concurrency",
+    "concurrency_limits",
     "current_run",
     "flow",
     "get_run_context",
@@ -95,6 +114,9 @@ __all__ = [
     "resume_flow_run",
     "run_process",
     "runs",
+    "set_concurrency_limit",
+    "set_max_runs",
+    "set_tag_limit",
     "shield",
     "task",
     "timeout",

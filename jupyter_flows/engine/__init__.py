@@ -4,6 +4,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
 
     current        whose code is this? the one context variable
     waiting        how a thread waits so that a cancel or a resume can wake it
+    leases         slots of limits that have a name, in this process
     ports          what the engine asks of others: keeping history, showing errors
     logs           the lines of a run, numbered
     outputs        what a run displayed
@@ -33,6 +34,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     ladder         what is done, and when, to stop what was asked to stop
     runs           FlowRun
     registry       all runs of the process
+    slots          code that waits for slots of limits that have a name
     asking         a run that waits for a person
     capture        prints, logging, helper threads, sleep, input
     console        a foreground run's log on stderr

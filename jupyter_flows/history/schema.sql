@@ -94,3 +94,17 @@ CREATE TABLE lines (
 
 -- name: 1001
 ALTER TABLE runs ADD COLUMN stopping TEXT;  -- JSON
+
+-- name: 1004
+CREATE TABLE limits (
+    name TEXT PRIMARY KEY,
+    slots INTEGER NOT NULL
+);
+
+CREATE TABLE leases (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they came
+    names TEXT NOT NULL,               -- JSON: the limits
+    occupy INTEGER NOT NULL,           -- how many slots of each
+    kernel TEXT NOT NULL,
+    held INTEGER NOT NULL              -- 0 while it waits
+);
