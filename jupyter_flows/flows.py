@@ -26,7 +26,7 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import ConcurrencyKeyError
 from jupyter_flows.futures import resolve
 from jupyter_flows.parameters import Parameters, is_generator
-from jupyter_flows.states import Crashed
+from jupyter_flows.states import Crashed, is_wait
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.processes.pickling import Portable
@@ -168,6 +168,7 @@ class Flow(Generic[P, R]):
         arguments: inspect.BoundArguments | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
+        after_waiting: Callable[[], None] | None = None,
     ) -> None:
         """Start the worker of a run that `make_run` made, when there is a slot for it.
 
@@ -177,6 +178,7 @@ class Flow(Generic[P, R]):
             on_completed: called on the worker with the result, just before the run
                 is COMPLETED; what it raises makes the run FAILED.
             portable: makes the body for another process; by default the call as it is.
+            after_waiting: called before the worker is started if the run had to wait.
         """
         plan = self._plan(run, arguments, on_completed, portable)
         ending.prepare()
@@ -197,7 +199,13 @@ class Flow(Generic[P, R]):
             return
         if run.parent is None:
             slots += need_of_kernel()
-        admit(run, slots, lambda: start(lambda: run.executor.launch(run, plan)))
+
+        def begin() -> None:
+            if after_waiting is not None and any(map(is_wait, run.states)):
+                after_waiting()
+            run.executor.launch(run, plan)
+
+        admit(run, slots, lambda: start(begin))
 
     def _needs(self, arguments: inspect.BoundArguments | None) -> Callable[[], list[Need]] | None:
         """Return what tells the slots that a run needs, if it needs any."""

@@ -15,6 +15,7 @@ Rules:
   (`wait_for_turn`, `wait_for_turn_async`).
 - A run that another one calls or starts needs no slot of the kernel: it works under
   that one's. So parents and children never wait for each other there.
+- The tasks of a process run are limited within their process.
 - Waiting for a slot that is free only when one has ended oneself is `WouldDeadlock`.
 
 Any thread may call anything here. The lock is never held while a start, a cancel or a
