@@ -222,6 +222,10 @@ class Leases:
         self._end.set()
         for ticket in list(self._mine):
             self.leave(ticket)
+        with self._lock:
+            store, self._store = self._store, None
+        if store is not None and self._pid == os.getpid():
+            store.close()
 
     def _opened(self) -> LeaseStore:
         if self._pid != os.getpid():
