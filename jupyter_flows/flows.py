@@ -110,14 +110,14 @@ class Flow(Generic[P, R]):
         checkpoints.pass_by()
         executor = InlineExecutor()
         run = self.make_run(executor, arguments, foreground=True)
-        executor.launch(run, self._plan(run, arguments, needs=self._needs(arguments)))
+        executor.launch(run, self._plan(run, arguments, needs=self._needs(run, arguments)))
         return cast(R, run.state if return_state else reraise(run))
 
     async def _call_async(self, arguments: inspect.BoundArguments, return_state: bool) -> Any:
         __tracebackhide__ = True
         executor = AwaitedExecutor()
         run = self.make_run(executor, arguments, foreground=True)
-        await executor.run(run, self._plan(run, arguments, needs=self._needs(arguments)))
+        await executor.run(run, self._plan(run, arguments, needs=self._needs(run, arguments)))
         return run.state if return_state else reraise(run)
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun:
@@ -191,12 +191,14 @@ class Flow(Generic[P, R]):
                 raise
 
         start(run.executor.prepare)
+        needs = self._needs(run, arguments)
         try:
-            needs = self._needs(arguments)
             slots = [] if needs is None else needs()
-        except ConcurrencyKeyError as error:
+        except BaseException as error:
             end(run, state_of_error(run, error))
-            return
+            if isinstance(error, ConcurrencyKeyError):
+                return
+            raise
         if run.parent is None:
             slots += need_of_kernel()
 
@@ -207,13 +209,15 @@ class Flow(Generic[P, R]):
 
         admit(run, slots, lambda: start(begin))
 
-    def _needs(self, arguments: inspect.BoundArguments | None) -> Callable[[], list[Need]] | None:
+    def _needs(
+        self, run: FlowRun, arguments: inspect.BoundArguments | None
+    ) -> Callable[[], list[Need]] | None:
         """Return what tells the slots that a run needs, if it needs any."""
         limits = self.options.concurrency
-        if not limits and not (self.tags and limits_tags()):
+        if not limits and not (run.tags and limits_tags()):
             return None
         parameters = {} if arguments is None else dict(arguments.arguments)
-        return lambda: needs_of("flow", self.name, limits, self.tags, lambda: parameters)
+        return lambda: needs_of("flow", self.name, limits, run.tags, lambda: parameters)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         __tracebackhide__ = True

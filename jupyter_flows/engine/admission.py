@@ -31,6 +31,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import count
+from logging import INFO
 
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
@@ -39,7 +40,7 @@ from jupyter_flows.engine.shielding import in_shield
 from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.errors import WouldDeadlock
 from jupyter_flows.records import Waiting
-from jupyter_flows.states import AwaitingConcurrencySlot, Pending, StateType
+from jupyter_flows.states import AwaitingConcurrencySlot, Pending, StateType, is_wait
 from jupyter_flows.turns import whose_turn
 
 _S = ConcurrencyStrategy
@@ -218,6 +219,7 @@ def wait_for_turn(life: Life, needs: Sequence[Need]) -> None:
         ticket.on_granted = wake
         life.on_done(wake)
 
+    _say_where_it_is_called(life)
     _be_cancelled_with_caller(life)
     wait_in_run(life.flow_run, ticket.is_settled, subscribe, heed=_pass)
     _go_on(life)
@@ -235,6 +237,7 @@ async def wait_for_turn_async(life: Life, needs: Sequence[Need]) -> None:
     ticket = Ticket(life, needs, waiter.wake)
     if _enter(ticket):
         return
+    _say_where_it_is_called(life)
     _be_cancelled_with_caller(life)
     life.on_done(waiter.wake)
     try:
@@ -243,6 +246,13 @@ async def wait_for_turn_async(life: Life, needs: Sequence[Need]) -> None:
     finally:
         life.forget(waiter.wake)
     _go_on(life)
+
+
+def _say_where_it_is_called(life: Life) -> None:
+    """Write into its log what a called flow waits for: a foreground call has no view."""
+    state = life.state
+    if life is life.flow_run and is_wait(state):
+        life.flow_run.log.add(INFO, "flow", state.message)
 
 
 def _be_cancelled_with_caller(life: Life) -> None:

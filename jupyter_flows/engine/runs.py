@@ -166,7 +166,8 @@ class FlowRun(Life):
         """Wait for its end, for `timeout` seconds at most, and return the run.
 
         Raises:
-            WouldDeadlock: it runs on the event loop of this thread.
+            WouldDeadlock: it runs on the event loop of this thread, or waits for the slot
+                of the run that waits for it.
         """
         loop = self.executor.loop
         if loop is not None and loop is running_loop() and not self.state_is_final():
@@ -174,7 +175,8 @@ class FlowRun(Life):
                 f"{self!r} runs on the event loop of this thread, which waiting for it would "
                 "block: await it instead."
             )
-        _refuse_deadlock(self)
+        if timeout is None:
+            _refuse_deadlock(self)
         if wait_as_worker((self,), timeout):
             self.waited_for = True
         return self

@@ -92,10 +92,11 @@ class LeaseStore(Store):
             for ticket in tickets:
                 self._execute("forget_lease", {"ticket": ticket, "kernel": kernel})
 
-    def beat(self, kernel: str) -> None:
-        """Say that a kernel lives."""
+    def beat(self, kernel: str) -> set[int]:
+        """Say that a kernel lives, and return the tickets that it still has."""
         with self._transaction():
             self._execute("beat", {"kernel": kernel, "now": clock.time()})
+            return {ticket for ticket, _, whose, _, _ in self._leases() if whose == kernel}
 
     def clear_gone(self) -> None:
         """Take from kernels that are gone what they held."""
@@ -266,9 +267,21 @@ class Leases:
                 if not self._mine and not self._left:
                     self._beating = None
                     return
+                mine = set(self._mine)
             try:
                 store = self._opened()
                 self._write_left(store)
-                store.beat(self._kernel.id)
+                self._tell_lost(mine - store.beat(self._kernel.id))
             except StoreUnavailable:  # which is told to who asks for a slot
                 continue
+
+    def _tell_lost(self, tickets: set[int]) -> None:
+        with self._lock:
+            lost = tickets & self._mine
+            self._mine -= lost
+        if lost:
+            _logger.warning(
+                "Other kernels took this one for gone, as it was silent for too long, and have "
+                "taken %d of its slots.",
+                len(lost),
+            )
