@@ -270,6 +270,60 @@ def test_a_foreground_call_waits_where_it_is(gate, until):
     assert running.result(20) == 0
 
 
+def test_a_called_flow_says_in_its_log_what_it_waits_for(gate, until, capsys):
+    """A called flow has no view, so its log, on stderr, says what it waits for."""
+
+    @flow(concurrency=1)
+    def limited():
+        gate.stay(0)
+
+    limited.start()
+    until(lambda: gate.inside)
+    threading.Timer(0.05, gate.go.set).start()
+    limited()
+    assert "Waits for a slot of flow 'limited' (at most 1 at once)" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_started_lets_the_next_one_begin(gate, until):
+    """Runs whose workers cannot be started when their turn comes crash, any number of them in
+    turn, and the one behind them begins."""
+    unsendable = threading.Lock()
+    limited = Concurrency(1)
+    good = flow(gate.stay, name="limited", concurrency=limited)
+    bad = flow(lambda: unsendable, name="limited", on="process", concurrency=limited)
+    first = good.start(0)
+    until(lambda: gate.inside)
+    crashing = [bad.start() for _ in range(300)]
+    last = good.start(1)
+    gate.go.set()
+    assert last.result(20) == 1
+    assert first.state.is_completed()
+    assert {run.state.name for run in crashing} == {"Crashed"}
+    assert "could not be started" in crashing[0].state.message
+
+
+def test_a_run_on_the_callers_loop_begins_there_when_its_turn_comes():
+    """A run on a program's own loop that had to wait begins there, whoever frees its slot."""
+    go = threading.Event()
+
+    @flow(on="thread", name="limited", concurrency=1)
+    def first():
+        go.wait(20)
+
+    @flow(on="main", name="limited", concurrency=1)
+    async def second():
+        return asyncio.get_running_loop()
+
+    async def program():
+        first.start()
+        waiting = second.start()
+        assert waiting.state.name == WAITS
+        go.set()
+        return await waiting is asyncio.get_running_loop()
+
+    assert asyncio.run(program())
+
+
 def test_retries_keep_the_slot(until):
     """A run that waits for its next attempt keeps its slot, so nobody comes between."""
     order = []
@@ -756,6 +810,13 @@ def test_waiting_for_a_run_that_waits_for_ones_own_slot_is_refused():
 
     with pytest.raises(WouldDeadlock):
         again.start(1).result(20)
+
+    @flow(concurrency=1)
+    def looks(depth):
+        return looks.start(depth - 1).wait(0.01).state.name if depth else "end"
+
+    run = looks.start(1)
+    assert run.result(20) == WAITS  # to look is not to wait
 
     @flow(concurrency=1)
     async def again_async(depth):

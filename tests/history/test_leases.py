@@ -223,6 +223,24 @@ def test_a_place_that_was_lost_is_told(make: Make, path: Path) -> None:
         one.grant([ticket])
 
 
+def test_a_slot_that_was_lost_is_told(
+    make: Make,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    until: Callable[..., None],
+) -> None:
+    """A kernel that others took for gone, and whose slot they have, says so in its log."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
+    one = make()
+    one.set_limit("db", 1)
+    one.enter(["db"], 1)
+    with Store(path) as store, store._transaction():
+        store._execute("forget_leases", {"kernel": "kernel-1"})
+    until(lambda: "have taken 1 of its slots" in caplog.text)
+    until(lambda: one._beating is None)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
 def test_a_forked_child_has_no_slots(make: Make) -> None:
     """In a forked child the kernel's leases are refused, and nothing of them is touched."""
