@@ -18,7 +18,9 @@ Rules:
 - The tasks of a process run are limited within their process.
 - Waiting for a slot that is free only when one has ended oneself is `WouldDeadlock`.
 
-Any thread may call anything here. The lock is never held while a start, a cancel or a
+Any thread may call anything here. What is written down stays right if the thread that
+writes is stopped by force half-way: it is written in an order, and again, so that no slot
+is given twice or lost. The lock is never held while a start, a cancel or a
 listener is called; a life's own lock may be taken within it, never the other way round.
 """
 
@@ -38,7 +40,7 @@ from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.shielding import in_shield
 from jupyter_flows.engine.waiting import LoopWaiter
-from jupyter_flows.errors import WouldDeadlock
+from jupyter_flows.errors import RunCancellation, WouldDeadlock
 from jupyter_flows.records import Waiting
 from jupyter_flows.states import AwaitingConcurrencySlot, Pending, StateType, is_wait
 from jupyter_flows.turns import whose_turn
@@ -61,29 +63,33 @@ class Need:
 class _Group:
     """The slots of one group of a limit; known while somebody has one or waits for one."""
 
-    __slots__ = ("held", "max_runs", "place", "served", "tickets", "whose")
+    __slots__ = ("holders", "max_runs", "place", "served", "tickets", "whose")
 
     def __init__(self, place: tuple[Hashable, Hashable]) -> None:
         self.place = place
         self.max_runs = 0
         self.whose = ""
-        self.held = 0
+        self.holders: set[Ticket] = set()
         self.served = 0  # when it last got a slot, counted in slots given
         self.tickets: dict[Ticket, None] = {}  # of those that hold or wait, oldest first
+
+    @property
+    def held(self) -> int:
+        """How many of its slots are taken; of whoever waits none is, whatever went wrong."""
+        return sum(ticket not in _line for ticket in self.holders)
 
 
 class Ticket:
     """The place of one run in line, and then its slots."""
 
-    __slots__ = ("granted", "left", "life", "needs", "on_granted", "wants")
+    __slots__ = ("granted", "life", "needs", "on_granted", "wants")
 
     def __init__(self, life: Life, needs: Sequence[Need], on_granted: Callable[[], None]) -> None:
         self.life = life
         self.needs = needs
         self.on_granted = on_granted  # called once, when it has had to wait
         self.granted = False
-        self.left = False
-        self.wants: dict[_Group, int] = {}
+        self.wants: dict[_Group, None] = {}  # in the order of the needs
 
     def is_settled(self) -> bool:
         """Whether there is nothing to wait for: it may begin, or never will."""
@@ -94,6 +100,7 @@ _lock = allocate_lock()
 _groups: dict[tuple[Hashable, Hashable], _Group] = {}
 _line: dict[Ticket, None] = {}  # who waits, the first first
 _tickets: dict[Life, Ticket] = {}  # of all that hold or wait
+_due: deque[Ticket] = deque()  # whose turn it is, and who have not been told
 _served = count(1)
 _tag_limits: dict[str, Concurrency] = {}
 _max_runs: int | None = None
@@ -170,8 +177,8 @@ def _change(limits: Collection[Hashable], max_runs: int | None) -> None:
         for (limit, _), group in _groups.items():
             if limit in limits:
                 group.max_runs = _NO_LIMIT if max_runs is None else max_runs
-        granted = _grant()
-    _tell(granted)
+        _grant()
+    _tell()
 
 
 # -- getting in -----------------------------------------------------------------------
@@ -271,7 +278,16 @@ def _pass() -> None:
 
 def _enter(ticket: Ticket) -> bool:
     """Stand in line; return whether it is its turn already."""
+    try:
+        return _stand_in_line(ticket)
+    except BaseException:
+        _give_back(ticket)
+        raise
+
+
+def _stand_in_line(ticket: Ticket) -> bool:
     life = ticket.life
+    victims: list[Life] = []
     with _lock:
         for need in ticket.needs:
             place = (need.limit, need.group)
@@ -279,31 +295,25 @@ def _enter(ticket: Ticket) -> bool:
             if group is None:
                 group = _groups[place] = _Group(place)
             group.max_runs, group.whose = need.max_runs, need.whose
-            ticket.wants[group] = 1
-        try:
-            _refuse_deadlock(ticket.wants, set(_held_up_by(life)), life)
-        except WouldDeadlock:
-            _forget_unused(ticket.wants)
-            raise
+            ticket.wants[group] = None
+        _refuse_deadlock(ticket.wants, {*_held_up_by(life)}, life)
         full = _full_for_newest(ticket)
-        if full is not None:
-            _forget_unused(ticket.wants)
-            granted, victims = [], []
-        else:
+        if full is None:
             victims = _victims(ticket)
             _tickets[life] = ticket
             _line[ticket] = None
             for group in ticket.wants:
                 group.tickets[ticket] = None
-            granted = _grant()
+            _grant(newcomer=ticket)
+            if not ticket.granted:
+                _say_waiting(ticket)
         at_once = ticket.granted
-        if full is None and not at_once:
-            _say_waiting(ticket)
+        _forget_unused(ticket.wants)
     if full is not None:
         life.turn_away(f"There was no free slot of {_described(full)}")
         return False
     life.on_done(lambda: _leave(ticket))
-    _tell([each for each in granted if each is not ticket])
+    _tell()
     if not at_once:
         life.announce()
     for victim in victims:
@@ -312,36 +322,44 @@ def _enter(ticket: Ticket) -> bool:
 
 
 def _leave(ticket: Ticket) -> None:
-    """Give the slots back, or the place in line: the run has ended."""
+    """Give back what a run has that has ended, also if this thread is to be stopped by force."""
+    try:
+        _give_back(ticket)
+    except RunCancellation:
+        _give_back(ticket)
+        raise
+
+
+def _give_back(ticket: Ticket) -> None:
+    """Give the slots back, or the place in line. Harmless when that was done, or half done."""
     with _lock:
-        ticket.left = True
         _line.pop(ticket, None)
         _tickets.pop(ticket.life, None)
         for group in ticket.wants:
-            group.held -= ticket.granted
+            group.holders.discard(ticket)
             group.tickets.pop(ticket, None)
-        granted = _grant()
+        _grant()
         _forget_unused(ticket.wants)
     if ticket.life.parent is not None:
         ticket.life.parent.active.discard(ticket.life)
-    _tell(granted)
+    _tell()
 
 
-def _grant() -> list[Ticket]:
-    """Give what is free to those whose turn it is, under the lock; return them."""
+def _grant(newcomer: Ticket | None = None) -> None:
+    """Give what is free to those whose turn it is, under the lock; a newcomer is not told."""
     if not _line:
-        return []
+        return
     wanted = {group for ticket in _line for group in ticket.wants}
     free = {group: float(group.max_runs - group.held) for group in wanted}
-    line = ((ticket, ticket.wants) for ticket in _in_turn())
-    granted = list(whose_turn(line, free))
-    for ticket in granted:
-        del _line[ticket]
-        ticket.granted = True
+    line = ((ticket, dict.fromkeys(ticket.wants, 1)) for ticket in _in_turn())
+    for ticket in list(whose_turn(line, free)):
         for group in ticket.wants:
-            group.held += 1
+            group.holders.add(ticket)
             group.served = next(_served)
-    return granted
+        ticket.granted = True
+        if ticket is not newcomer:
+            _due.append(ticket)
+        del _line[ticket]
 
 
 def _in_turn() -> list[Ticket]:
@@ -465,25 +483,20 @@ def _say_waiting(ticket: Ticket) -> None:
     life.move(AwaitingConcurrencySlot(text))
 
 
-class _Telling(threading.local):
-    """Whom this thread has still to tell that it is their turn."""
-
-    def __init__(self) -> None:
-        self.due: deque[Ticket] = deque()
-        self.busy = False
+_busy = threading.local()
 
 
-_telling = _Telling()
-
-
-def _tell(granted: Sequence[Ticket]) -> None:
+def _tell() -> None:
     """Let those begin whose turn it is; one that ends at once lets the next one begin here too."""
-    _telling.due.extend(granted)
-    if _telling.busy:
+    if getattr(_busy, "telling", False):
         return
-    _telling.busy = True
+    _busy.telling = True
     try:
-        while _telling.due:
-            _telling.due.popleft().on_granted()
+        while _due:
+            try:
+                ticket = _due.popleft()
+            except IndexError:  # another thread was faster
+                return
+            ticket.on_granted()
     finally:
-        _telling.busy = False
+        _busy.telling = False

@@ -52,7 +52,6 @@ class Slots:
         self.owner = current.get()
         self.error: Exception | None = None  # why there will be none
         self.wake: Callable[[], None] = _nobody
-        self._left = False
         self.ticket, self.granted = self.leases.enter(names, occupy)
 
     def is_settled(self) -> bool:
@@ -69,11 +68,9 @@ class Slots:
             self.owner.on_done(self.leave)
 
     def leave(self) -> None:
-        """Give them back. Harmless when that was done."""
+        """Give them back. Harmless when that was done, or half done."""
+        self.leases.leave(self.ticket)
         with _lock:
-            if self._left:
-                return
-            self._left = True
             held = _held.get(self.whose, [])
             if self in held:
                 held.remove(self)
@@ -81,7 +78,6 @@ class Slots:
                 _held.pop(self.whose, None)
         if self.owner is not None:
             self.owner.forget(self.leave)
-        self.leases.leave(self.ticket)
         _line.look()
 
 
