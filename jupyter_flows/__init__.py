@@ -6,6 +6,15 @@ from jupyter_flows import runs, runtime
 from jupyter_flows.annotations import allow_failure, unmapped
 from jupyter_flows.bars import ProgressBar, progress
 from jupyter_flows.commands import run_process
+from jupyter_flows.concurrency import (
+    Concurrency,
+    ConcurrencyStrategy,
+    concurrency,
+    concurrency_limits,
+    set_concurrency_limit,
+    set_max_runs,
+    set_tag_limit,
+)
 from jupyter_flows.context import (
     RunContext,
     current_run,
@@ -20,9 +29,12 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.shielding import shield
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import (
+    AcquireConcurrencySlotTimeoutError,
     AmbiguousRun,
     CancelledRun,
     CommandFailed,
+    ConcurrencyKeyError,
+    ConcurrencySlotAcquisitionError,
     CrashedRun,
     FailedRun,
     FlowPauseTimeout,
@@ -86,9 +98,14 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 __all__ = [
+    "AcquireConcurrencySlotTimeoutError",
     "AmbiguousRun",
     "CancelledRun",
     "CommandFailed",
+    "Concurrency",
+    "ConcurrencyKeyError",
+    "ConcurrencySlotAcquisitionError",
+    "ConcurrencyStrategy",
     "CrashedRun",
     "FailedRun",
     "Flow",
@@ -118,6 +135,8 @@ __all__ = [
     "aresume_flow_run",
     "as_completed",
     "checkpoint",
+    "concurrency",
+    "concurrency_limits",
     "current_run",
     "exponential_backoff",
     "flow",
@@ -131,6 +150,9 @@ __all__ = [
     "run_sync_in_worker_thread",
     "runs",
     "runtime",
+    "set_concurrency_limit",
+    "set_max_runs",
+    "set_tag_limit",
     "shield",
     "tags",
     "task",

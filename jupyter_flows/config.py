@@ -54,6 +54,13 @@ class FlowsConfig(SingletonConfigurable):
         default_value="enqueue",
         help="What running a cell again does while its run is active.",
     ).tag(config=True)
+    max_runs = Int(
+        None,
+        allow_none=True,
+        min=1,
+        help="How many runs may be active in the background of the kernel at once: further ones "
+        "wait. Default: any number.",
+    ).tag(config=True)
     wait = Bool(
         help="Whether cells wait for their runs, and fail with them. "
         f"Default: whether ${WAIT_VARIABLE} is set, as in CI."

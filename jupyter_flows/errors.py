@@ -159,7 +159,19 @@ class BadRequest(FlowsError):
 
 
 class WouldDeadlock(FlowsError):
-    """Waiting here would block the event loop that the run needs to go on."""
+    """Waiting here could never end: it would block the loop, or wait for its own slot."""
+
+
+class ConcurrencyKeyError(FlowsError):
+    """The key of a `Concurrency` cannot be told for a run's parameters."""
+
+
+class ConcurrencySlotAcquisitionError(FlowsError):
+    """`concurrency` was to be strict, and nobody has set a limit of this name."""
+
+
+class AcquireConcurrencySlotTimeoutError(FlowsError, TimeoutError):
+    """No slot has become free in time."""
 
 
 class NobodyToAsk(FlowsError):

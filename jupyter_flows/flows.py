@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from jupyter_flows.engine import capture, checkpoints, ending, registry
+from jupyter_flows.engine.admission import Need, admit, limits_tags, need_of_kernel, needs_of
 from jupyter_flows.engine.console import echo_for
 from jupyter_flows.engine.current import current, current_tags
 from jupyter_flows.engine.executors import (
@@ -24,6 +25,7 @@ from jupyter_flows.engine.generators import (
     run_generator_async,
 )
 from jupyter_flows.engine.hooks import H, Hook, Hooked, Hooks
+from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.options import (
     Options,
     RetryCondition,
@@ -31,10 +33,11 @@ from jupyter_flows.engine.options import (
     TaskRunner,
     checked_metadata,
 )
+from jupyter_flows.engine.outcomes import state_of_error
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
-from jupyter_flows.errors import RunNameError
+from jupyter_flows.errors import ConcurrencyKeyError, RunNameError
 from jupyter_flows.inputs import Inputs, inputs_of, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
@@ -46,7 +49,7 @@ from jupyter_flows.parameters import (
     refuse_state_of_generator,
     taken_out,
 )
-from jupyter_flows.states import Crashed, Failed, State
+from jupyter_flows.states import Crashed, Failed, State, is_wait
 from jupyter_flows.tagging import checked_tags
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class Flow(Hooked, Generic[P, R]):
         validate_parameters: bool = True,
         cancel_grace_seconds: float = 1.0,
         kill_grace_seconds: float = 30.0,
+        concurrency: Concurrency | int | Sequence[Concurrency | int] | None = None,
         on_running: Iterable[Hook] | None = None,
         on_completion: Iterable[Hook] | None = None,
         on_failure: Iterable[Hook] | None = None,
@@ -117,6 +121,7 @@ class Flow(Hooked, Generic[P, R]):
             persist_result=persist_result,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
+            concurrency=as_limits(concurrency),
         )
         self.hooks = Hooks(
             on_running=on_running,
@@ -168,7 +173,7 @@ class Flow(Hooked, Generic[P, R]):
         checkpoints.pass_by()
         executor = InlineExecutor()
         run = self.make_run(executor, call, foreground=True)
-        executor.launch(run, self._plan(run, call))
+        executor.launch(run, self._plan(run, call, needs=self._needs(run, call)))
         return cast(R, _outcome(run, return_state))
 
     def _generate(self, call: _Call, return_state: bool) -> Any:
@@ -177,7 +182,7 @@ class Flow(Hooked, Generic[P, R]):
         def make() -> tuple[FlowRun, Plan]:
             executor = AwaitedExecutor() if self.isasync else InlineExecutor()
             run = self.make_run(executor, call, foreground=True)
-            return run, self._plan(run, call)
+            return run, self._plan(run, call, needs=self._needs(run, call))
 
         return run_generator_async(make) if self.isasync else run_generator(make)
 
@@ -185,7 +190,7 @@ class Flow(Hooked, Generic[P, R]):
         __tracebackhide__ = True
         executor = AwaitedExecutor()
         run = self.make_run(executor, call, foreground=True)
-        await executor.run(run, self._plan(run, call))
+        await executor.run(run, self._plan(run, call, needs=self._needs(run, call)))
         return _outcome(run, return_state)
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun:
@@ -270,8 +275,9 @@ class Flow(Hooked, Generic[P, R]):
         call: _Call | None = None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
+        after_waiting: Callable[[], None] | None = None,
     ) -> None:
-        """Start the worker of a run that `make_run` made.
+        """Start the worker of a run that `make_run` made, when there is a slot for it.
 
         Args:
             run: the run.
@@ -279,17 +285,61 @@ class Flow(Hooked, Generic[P, R]):
             on_completed: called on the worker with the result, just before the run
                 is COMPLETED; what it raises makes the run FAILED.
             portable: makes the body for another process; by default the call as it is.
+            after_waiting: called before the worker is started if the run had to wait.
         """
-        if not run.executor.in_callers_thread:
-            ending.prepare()
-        collects: Callable[..., Any] | None = None
-        if self.isgenerator:
-            collects = collected_async if self.isasync else collected
+        ending.prepare()
+
+        def start(begin: Callable[[], None]) -> None:
+            try:
+                begin()
+            except BaseException as error:
+                end(run, Crashed(f"Its worker could not be started: {error}", data=error))
+                raise
+
+        start(run.executor.prepare)
+        needs = self._needs(run, call, kernel=run.parent is None)
+        if call is not None and call.inputs is not None:  # its groups are known when they are
+            plan = self._plan(run, call, on_completed, portable, needs)
+            start(lambda: run.executor.launch(run, plan))
+            return
+        plan = self._plan(run, call, on_completed, portable)
         try:
-            run.executor.launch(run, self._plan(run, call, on_completed, portable, collects))
+            slots = [] if needs is None else needs()
         except BaseException as error:
-            end(run, Crashed(f"Its worker could not be started: {error}", data=error))
+            end(run, state_of_error(run, error))
+            if isinstance(error, ConcurrencyKeyError):
+                return
             raise
+
+        def begin() -> None:
+            if after_waiting is not None and any(map(is_wait, run.states)):
+                after_waiting()
+            run.executor.launch(run, plan)
+
+        admit(run, slots, lambda: start(begin))
+
+    def _needs(
+        self, run: FlowRun, call: _Call | None, *, kernel: bool = False
+    ) -> Callable[[], list[Need]] | None:
+        """Return what tells the slots that a run needs, if it needs any.
+
+        Args:
+            run: the run.
+            call: what the flow is called with.
+            kernel: whether it needs one of the kernel too, where that is limited.
+        """
+        limits = self.options.concurrency
+        of_kernel = need_of_kernel() if kernel else []
+        if not limits and not of_kernel and not (run.tags and limits_tags()):
+            return None
+
+        def parameters() -> dict[str, Any]:
+            return {} if call is None else dict(call.parameters)
+
+        return lambda: [
+            *needs_of("flow", self.name, limits, run.tags, parameters),
+            *of_kernel,
+        ]
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any) -> _Call:
         __tracebackhide__ = True
@@ -327,9 +377,12 @@ class Flow(Hooked, Generic[P, R]):
         call: _Call | None,
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
-        collects: Callable[..., Any] | None = None,
+        needs: Callable[[], list[Need]] | None = None,
     ) -> Plan:
         fn: Any = self.fn
+        collects: Callable[..., Any] | None = None
+        if self.isgenerator and not run.executor.in_callers_thread:
+            collects = collected_async if self.isasync else collected
 
         def body() -> Any:
             __tracebackhide__ = True
@@ -361,6 +414,7 @@ class Flow(Hooked, Generic[P, R]):
             on_completed=on_completed,
             portable=portable or portable_call,
             prerequisites=None if call is None else self._prerequisites(run, call),
+            needs=needs,
         )
 
     def with_options(self, **options: Any) -> Flow[P, R]:
@@ -467,6 +521,9 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             until the code is interrupted at a safe line. Default 1.
         kill_grace_seconds: how long it waits until what has not stopped by then is
             stopped by force. Default 30, as in Prefect.
+        concurrency: how many runs of it may be active at once in this kernel: a number,
+            a `Concurrency` (with groups, and what becomes of a run that finds no slot),
+            or a list of them, of each of which a run needs a slot. Default: any number.
         on_running, on_completion, on_failure, on_cancellation, on_crashed: lists of
             functions that are called when an attempt of a run begins, and when a run
             ends like this, with the flow, the run and its state; sync or async. More

@@ -81,7 +81,7 @@ class TaskRecord(NamedTuple):
 class Waiting:
     """What a run that goes no further waits for."""
 
-    kind: str  # "run" (an earlier run), "retry", "approval" or "input"
+    kind: str  # "run" (an earlier run), "slot", "retry", "approval" or "input"
     text: str  # one line for people: the run's name, the question
     run: str | None = None  # the id of the run it waits for
     until: float | None = None  # when it gives up or goes on by itself

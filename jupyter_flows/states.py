@@ -210,6 +210,11 @@ def AwaitingConcurrencySlot(message: str = "", *, data: Any = None) -> State:
     return State(_S.SCHEDULED, "AwaitingConcurrencySlot", message, data)
 
 
+def is_wait(state: State) -> bool:
+    """Whether a run in this state waits for another run to end."""
+    return state.name == "AwaitingConcurrencySlot"
+
+
 def Pending(message: str = "", *, name: str = "", data: Any = None) -> State:
     """Make a PENDING state."""
     return State(_S.PENDING, name, message, data)

@@ -13,6 +13,7 @@ from jupyter_flows.cache_policies import NO_CACHE, CachePolicy
 from jupyter_flows.cache_policies import task_input_hash as task_input_hash
 from jupyter_flows.caching import CacheKeyFn, Caching, cached
 from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.admission import limits_tags, needs_of
 from jupyter_flows.engine.current import current, current_tags
 from jupyter_flows.engine.generators import (
     collected,
@@ -22,6 +23,7 @@ from jupyter_flows.engine.generators import (
 )
 from jupyter_flows.engine.hooks import Hook, Hooked, Hooks
 from jupyter_flows.engine.life import Life
+from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.loops import hold_between_awaits
 from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
 from jupyter_flows.engine.options import exponential_backoff as exponential_backoff
@@ -79,6 +81,7 @@ class Task(Hooked, Generic[P, R]):
         refresh_cache: bool | None = None,
         persist_result: bool | None = None,
         log_prints: bool | None = None,
+        concurrency: Concurrency | int | Sequence[Concurrency | int] | None = None,
         on_running: Iterable[Hook] | None = None,
         on_completion: Iterable[Hook] | None = None,
         on_failure: Iterable[Hook] | None = None,
@@ -105,6 +108,7 @@ class Task(Hooked, Generic[P, R]):
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
+            concurrency=as_limits(concurrency),
         )
         self.caching = Caching(
             cache_policy=cache_policy,
@@ -203,6 +207,7 @@ class Task(Hooked, Generic[P, R]):
             log_prints=self.log_prints,
             flow_run_name=self.task_run_name,
             tags=self.tags,
+            concurrency=self.options.concurrency,
             validate_parameters=False,
         )
         alone.author, alone.hooks = self, self.hooks
@@ -315,6 +320,7 @@ class Task(Hooked, Generic[P, R]):
             "retry_jitter_factor": self.options.retry_jitter_factor,
             "retry_condition_fn": self.options.retry_condition_fn,
             "timeout_seconds": self.options.timeout_seconds,
+            "concurrency": self.options.concurrency,
             "log_prints": self.log_prints,
             **self.caching.chosen(),
             **self.hooks.chosen(),
@@ -375,12 +381,17 @@ class Task(Hooked, Generic[P, R]):
             upstream=depends,
         )
         task_run.call = fn
+        limits = self.options.concurrency
         plan = Plan(
             fn,
             delay=self.options.retry_delay,
             condition=self.options.retry_condition_fn,
             timeout_seconds=self.options.timeout_seconds,
         )
+        if limits or (task_run.tags and limits_tags()):
+            plan.needs = lambda: needs_of(
+                "task", self.name, limits, task_run.tags, lambda: dict(task_run.parameters)
+            )
         if inputs is not None or self.task_run_name is not None:
             self._prepare(task_run, plan, function, inputs)
         if collects is not None:
@@ -515,6 +526,9 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             the same inputs and code within the flow run. By default they are if there
             is a policy, or the flow says so.
         log_prints: whether prints become log lines; the flow's choice by default.
+        concurrency: how many runs of it may be active at once in this kernel, whatever
+            flows they belong to: a number, a `Concurrency`, or a list of them. Default:
+            any number.
         on_running, on_completion, on_failure, on_cancellation: lists of functions that
             are called when an attempt of a task run begins, and when it ends like this,
             with the task, the task run and its state; sync or async. More are added by

@@ -12,7 +12,7 @@ import pytest
 import jupyter_flows
 
 ROOT = Path(jupyter_flows.__file__).parent
-GROUND = {"states", "records", "messages", "errors"}
+GROUND = {"states", "records", "messages", "errors", "turns"}
 NO_FRONT_END = {
     "IPython",
     "ipykernel",
@@ -76,7 +76,7 @@ def _own(imports: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(GROUND))
 def test_the_ground_floor_needs_the_standard_library_alone(name):
-    """States, records, messages and errors import nothing but Python's own and each other."""
+    """The ground floor imports nothing but Python's own and each other."""
     imports = _imports(f"jupyter_flows.{name}")
     assert {_layer(own) for own in _own(imports)} <= GROUND
     assert {other.split(".")[0] for other in imports - _own(imports)} <= sys.stdlib_module_names

@@ -5,6 +5,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     current        whose code is this? the one context variable
     late_imports   what is done to a module when it is imported
     waiting        how a thread waits so that a cancel or a resume can wake it
+    leases         slots of limits that have a name, in this process
     ports          what the engine asks of others: keeping history, showing errors
     moments        times as users write them
     whole_logs     a log with what has left memory
@@ -24,8 +25,10 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     monitoring     calls back at every instruction of watched code
     injecting      raises in another thread, wherever that is
     timeouts       the clock of an attempt
+    limits         how many runs at once: what an author says
     options        what a flow's or task's author decided about its runs
     life           states, asks and waiters: what flow runs and task runs share
+    admission      who may begin: runs that wait for a slot
     task_runs      TaskRun, and subflows as their callers list them
     sections       blocks that are stopped by themselves
     hooks          what is called when a run begins and when it ends
@@ -37,6 +40,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     ladder         what is done, and when, to stop what was asked to stop
     runs           FlowRun
     registry       all runs of the process
+    slots          code that waits for slots of limits that have a name
     asking         a run that waits for a person
     tqdm_bars      tqdm's bars are the run's
     capture        prints, logging, helper threads, sleep, input

@@ -78,7 +78,7 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
     __tracebackhide__ = True
     life, plan = make()
     generators[life] = itself[0]
-    if plan.prerequisites is not None and not is_ready(life, plan.prerequisites):
+    if not plan.is_free and not is_ready(life, plan):
         return reraise(life)
     closed = False
     try:
@@ -171,7 +171,7 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
     __tracebackhide__ = True
     life, plan = make()
     generators[life] = itself[0]
-    if plan.prerequisites is not None and not await is_ready_async(life, plan.prerequisites):
+    if not plan.is_free and not await is_ready_async(life, plan):
         reraise(life)
         return
     closed = False

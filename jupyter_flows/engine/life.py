@@ -419,6 +419,17 @@ class Life:
                     self._move(Cancelling(_saying(reason)))
         return [self, *(life for child in children for life in child._ask("parent", grace))]
 
+    def turn_away(self, message: str) -> None:
+        """End it before it has begun, as there is no room for it."""
+        with self._lock:
+            if self.state.type in TERMINAL:
+                return
+            self.cancel_reason = "concurrency"
+            self._move(Cancelled(message))
+        if self.parent is not None:
+            self.parent.active.discard(self)
+        self.announce()
+
     def give_up(self) -> None:
         """End it as abandoned, whatever its code still does. Harmless when it has ended."""
         state = Cancelled("It could not be stopped, and was given up", name="Abandoned")

@@ -8,6 +8,7 @@ from math import isfinite
 from random import random
 from typing import Any, Protocol
 
+from jupyter_flows.engine.limits import Concurrency
 from jupyter_flows.engine.texts import sendable
 
 
@@ -36,6 +37,7 @@ class Options:
     task_runner: TaskRunner | None = None  # how many submitted tasks run at once
     cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
     kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
+    concurrency: tuple[Concurrency, ...] = ()  # how many of its runs may be active at once
 
     def __post_init__(self) -> None:
         timeout, retries = self.timeout_seconds, self.retries

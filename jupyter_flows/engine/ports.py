@@ -6,6 +6,8 @@ the text of a traceback, and `show_file` the name of a file as people know it, s
 a cell's; the kernel extension fills them with IPython's own.
 `kept_lines` reads lines of a run's log that have left memory, and `kept_run` tells the id
 of a past run that begins like this; the kernel extension fills them with the store's.
+`leases` gives out the slots of limits that have a name, to all kernels of the user; the
+kernel extension fills it with the store's, and without one they are this process's.
 `process_preparations` are functions, as ``module:name``, that the supervisor of
 processes calls before it forks the first.
 `results_at` says where cached results are kept: the folder, and for how many seconds what
@@ -16,9 +18,10 @@ made the change and must neither block nor raise.
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jupyter_flows.engine.leases import OwnLeases
 from jupyter_flows.records import LogLine, Transition
 
 if TYPE_CHECKING:
@@ -50,6 +53,32 @@ class History(Protocol):
     def run_changed(self, run: "FlowRun") -> None: ...
 
     def task_changed(self, run_id: str, task: "TaskRun | Subflow | TaskImage") -> None: ...
+
+
+class Leases(Protocol):
+    """Gives out slots of limits that have a name. Any thread may call it.
+
+    All of it may raise `StoreUnavailable`: then nobody gets a slot.
+    """
+
+    @property
+    def polls(self) -> bool:
+        """Whether slots may become free without a call of `leave` in this process."""
+
+    def set_limit(self, name: str, slots: int | None) -> None:
+        """Declare how many slots a limit has; None lifts it."""
+
+    def limits(self) -> Mapping[str, int]:
+        """Return the limits that are declared, with their slots."""
+
+    def enter(self, names: Sequence[str], occupy: int) -> tuple[int, bool]:
+        """Stand in line for so many slots of each; return a ticket, and whether one has them."""
+
+    def grant(self, tickets: Collection[int]) -> Collection[int]:
+        """Give slots to those whose turn it is, and return which of `tickets` have theirs."""
+
+    def leave(self, ticket: int) -> None:
+        """Give slots back, or a place in line. Harmless when that was done; never raises."""
 
 
 def _ignore(*_: Any) -> None:
@@ -98,6 +127,7 @@ def no_run(prefix: str) -> str | None:
 history: History = NoHistory()
 kept_lines: Callable[[str, int, int], list[LogLine]] = no_lines
 kept_run: Callable[[str], str | None] = no_run
+leases: Leases = OwnLeases()
 show_error: Callable[[BaseException], str] = plain_traceback
 show_file: Callable[[str], str] = str
 process_preparations: list[str] = []

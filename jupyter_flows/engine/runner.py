@@ -13,13 +13,14 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from jupyter_flows.engine import checkpoints
+from jupyter_flows.engine.admission import Need, wait_for_turn, wait_for_turn_async
 from jupyter_flows.engine.current import current, running_loop
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
@@ -48,6 +49,7 @@ class Plan:
         "body",
         "condition",
         "delay",
+        "needs",
         "on_completed",
         "portable",
         "prerequisites",
@@ -64,14 +66,21 @@ class Plan:
         on_completed: Callable[[Any], None] | None = None,
         portable: Callable[[], Portable] | None = None,
         prerequisites: Prerequisites | None = None,
+        needs: Callable[[], Sequence[Need]] | None = None,
     ) -> None:
         self.body = body
         self.prerequisites = prerequisites
+        self.needs = needs  # tells the slots that it has to wait for where it is called
         self.portable = portable  # makes the same body for a worker that is not in this process
         self.on_completed = on_completed
         self.delay = delay
         self.condition = condition
         self.timeout_seconds = timeout_seconds
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it waits for nothing before it begins."""
+        return self.prerequisites is None and self.needs is None
 
     def with_body(self, body: Callable[[], Any]) -> Plan:
         """Return the same plan for another body."""
@@ -83,13 +92,14 @@ class Plan:
             on_completed=self.on_completed,
             portable=self.portable,
             prerequisites=self.prerequisites,
+            needs=self.needs,
         )
 
 
 def run_sync(life: Life, plan: Plan) -> None:
     """Run a sync body to its end on this thread."""
     __tracebackhide__ = True
-    if plan.prerequisites is not None and not is_ready(life, plan.prerequisites):
+    if not plan.is_free and not is_ready(life, plan):
         return
     if not life.begin():
         end(life, life.cancelled_state())
@@ -133,7 +143,7 @@ def run_sync(life: Life, plan: Plan) -> None:
 async def run_async(life: Life, plan: Plan) -> None:
     """Run an async body to its end on the running event loop."""
     __tracebackhide__ = True
-    if plan.prerequisites is not None and not await is_ready_async(life, plan.prerequisites):
+    if not plan.is_free and not await is_ready_async(life, plan):
         return
     if not life.begin():
         end(life, life.cancelled_state())
@@ -220,10 +230,18 @@ async def wait_for_hooks_async(life: Life) -> None:
         await life.hooks.wait()
 
 
-def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
+def is_ready(life: Life, plan: Plan) -> bool:
     """Wait for what a run needs; return False if it is not to begin, having ended."""
+    state: State | None = None
     try:
-        state = prerequisites.wait(life)
+        if plan.prerequisites is not None:
+            state = plan.prerequisites.wait(life)
+        if state is None and plan.needs is not None:
+            token = current.set(life)
+            try:
+                wait_for_turn(life, plan.needs())
+            finally:
+                current.reset(token)
     except BaseException as error:
         state = state_of_error(life, error)
     if state is not None:
@@ -232,19 +250,25 @@ def is_ready(life: Life, prerequisites: Prerequisites) -> bool:
     return state is None
 
 
-async def is_ready_async(life: Life, prerequisites: Prerequisites) -> bool:
+async def is_ready_async(life: Life, plan: Plan) -> bool:
     """Do what `is_ready` does. A cancel of the caller, which comes here too, is passed on."""
+    state: State | None = None
     life.root = Root(life)  # so that an event loop of its own is parked when the run is held
     if life.pending:
         life.root.interrupt()
+    token = current.set(life)
     try:
-        state = await prerequisites.wait_async(life)
+        if plan.prerequisites is not None:
+            state = await plan.prerequisites.wait_async(life)
+        if state is None and plan.needs is not None:
+            await wait_for_turn_async(life, plan.needs())
     except (asyncio.CancelledError, GeneratorExit) as error:
         end(life, state_of_error(life, error))
         raise
     except BaseException as error:
         state = state_of_error(life, error)
     finally:
+        current.reset(token)
         life.root = None
     if state is not None:
         end(life, state)

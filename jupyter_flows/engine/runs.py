@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from jupyter_flows.engine import ports, whereabouts
+from jupyter_flows.engine.admission import check_wait
 from jupyter_flows.engine.checkpoints import wait_as_worker, wait_for_history
-from jupyter_flows.engine.current import running_loop
+from jupyter_flows.engine.current import current, running_loop
 from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended, interrupt_all
 from jupyter_flows.engine.log_lines import LogLines
@@ -207,7 +208,8 @@ class FlowRun(Life):
         """Wait for its end and its hooks, for `timeout` seconds at most, and return the run.
 
         Raises:
-            WouldDeadlock: it runs on the event loop of this thread.
+            WouldDeadlock: it runs on the event loop of this thread, or waits for the slot
+                of the run that waits for it.
         """
         loop = self.executor.loop
         if loop is not None and loop is running_loop() and not self.state_is_final():
@@ -215,6 +217,8 @@ class FlowRun(Life):
                 f"{self!r} runs on the event loop of this thread, which waiting for it would "
                 "block: await it instead."
             )
+        if timeout is None:
+            _refuse_deadlock(self)
         if wait_as_worker((self,), timeout):
             self.waited_for = True
         return self
@@ -264,6 +268,7 @@ class FlowRun(Life):
 
     async def wait_async(self) -> None:
         """Wait for its end without blocking the event loop."""
+        _refuse_deadlock(self)
         await ended(self)
         self.waited_for = True
 
@@ -757,3 +762,10 @@ class FlowRun(Life):
             result=self._result_text,
             error=self._error,
         )
+
+
+def _refuse_deadlock(run: FlowRun) -> None:
+    """Refuse that code of a run waits for one that waits for its slot."""
+    waiter = current.get()
+    if waiter is not None and run.waiting is not None:
+        check_wait(waiter, run)

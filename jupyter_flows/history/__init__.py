@@ -5,7 +5,8 @@ front ends: whoever runs flows feeds a `Writer`, whoever shows past runs reads a
 `Store`.
 """
 
+from jupyter_flows.history.leases import Leases
 from jupyter_flows.history.store import Store, StoredLines, default_path
 from jupyter_flows.history.writer import Writer
 
-__all__ = ["Store", "StoredLines", "Writer", "default_path"]
+__all__ = ["Leases", "Store", "StoredLines", "Writer", "default_path"]

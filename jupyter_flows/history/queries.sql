@@ -210,3 +210,44 @@ DELETE FROM runs WHERE key = :key;
 -- The kernels that have been silent since `:before` and have no runs left.
 DELETE FROM kernels
 WHERE heartbeat < :before AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.kernel = kernels.id);
+
+-- name: write_limit
+-- Declares how many slots a limit has.
+INSERT OR REPLACE INTO limits (name, slots) VALUES (:name, :slots);
+
+-- name: forget_limit
+-- Lifts a limit.
+DELETE FROM limits WHERE name = :name;
+
+-- name: limits
+-- The limits that are declared.
+SELECT name, slots FROM limits ORDER BY name;
+
+-- name: write_lease
+-- Stands in line.
+INSERT INTO leases (names, occupy, kernel, held) VALUES (:names, :occupy, :kernel, 0);
+
+-- name: hold_lease
+-- It is its turn.
+UPDATE leases SET held = 1 WHERE ticket = :ticket;
+
+-- name: forget_lease
+-- Gives slots back, or a place in line.
+DELETE FROM leases WHERE ticket = :ticket AND kernel = :kernel;
+
+-- name: forget_leases
+-- Takes them from a kernel that is gone.
+DELETE FROM leases WHERE kernel = :kernel;
+
+-- name: leases
+-- Who holds slots and who waits, in order, and when their kernels last said that they live.
+SELECT ticket, names, occupy, leases.kernel, held, heartbeat
+FROM leases LEFT JOIN kernels ON kernels.id = leases.kernel
+ORDER BY ticket;
+
+-- name: lessees
+-- The kernels that hold slots or wait for them; NULLs for one that nobody knows any more.
+SELECT DISTINCT
+    leases.kernel, kernels.id, kernels.pid, kernels.process_started, kernels.host,
+    kernels.connection_file, kernels.heartbeat
+FROM leases LEFT JOIN kernels ON kernels.id = leases.kernel;

@@ -101,3 +101,16 @@ ALTER TABLE runs ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';  -- JSON
 -- name: 1003
 ALTER TABLE tasks ADD COLUMN upstream TEXT NOT NULL DEFAULT '[]';  -- JSON: numbers of tasks
 ALTER TABLE tasks ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';  -- JSON
+-- name: 1004
+CREATE TABLE limits (
+    name TEXT PRIMARY KEY,
+    slots INTEGER NOT NULL
+);
+
+CREATE TABLE leases (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they came
+    names TEXT NOT NULL,               -- JSON: the limits
+    occupy INTEGER NOT NULL,           -- how many slots of each
+    kernel TEXT NOT NULL,
+    held INTEGER NOT NULL              -- 0 while it waits
+);

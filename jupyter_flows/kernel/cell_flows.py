@@ -129,12 +129,11 @@ def _start(
     context = copy_context()  # of this cell, whoever launches the run
 
     def launch() -> None:
-        if waits:
-            begin()  # the notebook has changed since the cell was run
         flow.launch(
             run,
             on_completed=lambda result: body.publish(),
             portable=lambda: _portable(shell, body, options),
+            after_waiting=begin,  # the notebook has changed since the cell was run
         )
 
     def launch_later() -> None:

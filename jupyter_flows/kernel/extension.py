@@ -21,9 +21,12 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_flows.config import FlowsConfig
 from jupyter_flows.engine import asking, capture, ending, ports
+from jupyter_flows.engine.admission import set_max_runs
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.executors import callers_loop
+from jupyter_flows.engine.leases import OwnLeases
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.history.leases import Leases
 from jupyter_flows.history.results import folder_beside
 from jupyter_flows.history.store import Store
 from jupyter_flows.history.writer import Writer
@@ -53,6 +56,7 @@ class Extension:
         self._record = _this_process(self._kernel)
         self._watcher = Watcher()
         self._writer = _writer(self._config, self._record)
+        self._leases = _leases_of(self._config, self._record)
         store = self._config.store
         self._archive = StoreArchive(lambda: Store(store, wait_seconds=STORE_SECONDS))
         control = Control(self._record, self._watcher, self._archive)
@@ -68,6 +72,9 @@ class Extension:
         ports.kernel_id = self._record.id
         ports.kept_lines = self._kept_lines
         ports.kept_run = self._archive.find
+        ports.leases = self._leases
+        set_max_runs(self._config.max_runs)
+        self._config.observe(_take_max_runs, "max_runs")
         ports.show_error = tracebacks.formatter(self._shell)
         ports.show_file = tracebacks.file_namer(self._shell)
         ports.listeners.append(self._watcher.moved)
@@ -94,6 +101,8 @@ class Extension:
     def unload(self) -> None:
         """Take everything back that can be taken back; runs go on, without a view."""
         atexit.unregister(shut_down)
+        self._config.unobserve(_take_max_runs, "max_runs")
+        set_max_runs(None)
         self._configurables().remove(self._config)
         FlowsConfig.clear_instance()
         log_options.withdraw(self._config)
@@ -111,6 +120,7 @@ class Extension:
         ports.history = ports.NoHistory()
         ports.results_at = None
         ports.kept_lines, ports.kept_run = ports.no_lines, ports.no_run
+        ports.leases = OwnLeases()
         ports.show_error = ports.plain_traceback
         ports.show_file = str
 
@@ -157,8 +167,14 @@ def unload(shell: InteractiveShell) -> None:
 def shut_down() -> None:
     """Cancel the active runs, give their cleanups time, and keep what they did."""
     ending.stop_runs(SHUTDOWN_SECONDS)
+    for leases in _leases.values():
+        leases.close()
     for writer in _writers.values():
         writer.close(SHUTDOWN_SECONDS)
+
+
+def _take_max_runs(change: Any) -> None:
+    set_max_runs(change["new"])
 
 
 def _wrap_shutdown(kernel: Any) -> None:
@@ -181,6 +197,7 @@ _WRAPPED = "_jupyter_flows_wrapped"
 
 _records: dict[int, KernelRecord] = {}  # by process id: a forked child is another kernel
 _writers: dict[str, Writer] = {}  # by path
+_leases: dict[str, Leases] = {}  # by path
 
 
 def _this_process(kernel: Any) -> KernelRecord:
@@ -206,6 +223,12 @@ def _writer(config: FlowsConfig, record: KernelRecord) -> Writer:
             keep_bytes=config.keep_bytes,
         )
     return _writers[config.store]
+
+
+def _leases_of(config: FlowsConfig, record: KernelRecord) -> Leases:
+    if config.store not in _leases:
+        _leases[config.store] = Leases(config.store, record)
+    return _leases[config.store]
 
 
 def _tell_trouble(text: str) -> None:

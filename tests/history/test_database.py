@@ -100,7 +100,7 @@ def test_newer_schema_that_only_adds_is_shared(path: Path) -> None:
     change(
         path,
         "ALTER TABLE runs ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'",
-        "CREATE TABLE leases (name TEXT)",
+        "CREATE TABLE novelties (name TEXT)",
         f"PRAGMA user_version = {newer}",
     )
     with Store(path) as store:
@@ -123,12 +123,12 @@ def test_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.Monkey
     Store(path).close()
     before = max(database.STEPS)
     monkeypatch.setitem(
-        database.STEPS, before + 1, "CREATE TABLE leases (name TEXT);\nDROP TABLE nothing;"
+        database.STEPS, before + 1, "CREATE TABLE novelties (name TEXT);\nDROP TABLE nothing;"
     )
     with pytest.raises(StoreUnavailable):
         Store(path)
     assert pragma(path, "user_version") == before
-    change(path, "CREATE TABLE leases (name TEXT)")
+    change(path, "CREATE TABLE novelties (name TEXT)")
 
 
 def test_another_programs_database(path: Path) -> None:

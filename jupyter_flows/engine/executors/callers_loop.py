@@ -39,7 +39,12 @@ class _CallersLoopExecutor(Executor):
 class MainExecutor(_CallersLoopExecutor):
     """Runs an async body as a task of the kernel's event loop."""
 
-    def launch(self, run: FlowRun, plan: Plan) -> None:
+    def prepare(self) -> None:
+        """Choose the kernel's loop, or the running one.
+
+        Raises:
+            NoSuchWorker: there is none.
+        """
         loop = main_loop
         if loop is None:
             try:
@@ -49,8 +54,11 @@ class MainExecutor(_CallersLoopExecutor):
                     "on='main' needs a running event loop, as a notebook has; use on='async'."
                 ) from None
         self.loop = loop
+
+    def launch(self, run: FlowRun, plan: Plan) -> None:
+        assert self.loop is not None
         context = copy_context()
-        loop.call_soon_threadsafe(self._start, run, plan, context=context)
+        self.loop.call_soon_threadsafe(self._start, run, plan, context=context)
 
     def _start(self, run: FlowRun, plan: Plan) -> None:
         task = asyncio.get_running_loop().create_task(run_async(run, self._drive(run, plan)))

@@ -6,8 +6,9 @@ worker is a new file beside this one and a line in `executors/__init__`.
 
 Who calls what:
 
-- `launch`: once, by the thread that starts the run; returns at once for
-  executors that run in the background.
+- `prepare`: once, by the thread that starts the run, before that may have to wait.
+- `launch`: once, after it, by the thread that starts the run or that ended the one which it
+  waited for; returns at once for executors that run in the background.
 - `interrupt`: by any thread, any number of times, also before the body begins
   and after it ended; never blocks. What is asked is read from the run: a cancel
   (`cancel_reason`), a hold or its end (`book.hold`).
@@ -59,6 +60,13 @@ class Executor(ABC):
         It may wait a second for that which does not answer.
         """
         return []
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Take what only the thread that starts the run can tell.
+
+        Raises:
+            NoSuchWorker: the run cannot be started here.
+        """
 
     @abstractmethod
     def launch(self, run: FlowRun, plan: Plan) -> None:

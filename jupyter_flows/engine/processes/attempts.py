@@ -33,7 +33,7 @@ from typing import Any
 
 import cloudpickle
 
-from jupyter_flows.engine import asking, ports
+from jupyter_flows.engine import asking, ports, slots
 from jupyter_flows.engine.current import current_tags
 from jupyter_flows.engine.life import INTERRUPT
 from jupyter_flows.engine.logs import LineWriter
@@ -42,6 +42,7 @@ from jupyter_flows.engine.processes import supervisor as program
 from jupyter_flows.engine.processes.child import Order
 from jupyter_flows.engine.processes.images import BarImages, LiveImage, TaskImage
 from jupyter_flows.engine.processes.inquiries import Bell, Inquiries
+from jupyter_flows.engine.processes.lending import Lending
 from jupyter_flows.engine.processes.pickling import Portable
 from jupyter_flows.engine.processes.wire import Channel
 from jupyter_flows.engine.questions import Question, read_plainly
@@ -79,6 +80,7 @@ class Attempt:
         self._tasks: dict[int, TaskImage] = {}
         self._first_task = len(run.task_runs)
         self._bars, self._live = BarImages(), LiveImage()
+        self._lending = Lending()
         self._pid = 0
         self.inquiries = Inquiries(bell)
 
@@ -302,6 +304,15 @@ class Attempt:
                     pass
             case "told":
                 self._hear_body(details[0])
+            case "lend":
+                number, method, *arguments = details
+                answer = self._lending.answer(method, *arguments)
+                if number is not None:
+                    self._send("lent", number, *answer)
+                if method in ("leave", "set_limit"):
+                    slots.look()
+            case "waits":
+                self._say_waiting(details[0])
             case "answered":
                 self.inquiries.arrived(*details)
             case "held":
@@ -324,6 +335,13 @@ class Attempt:
         else:
             self.inquiries.check(number, text)
         return text
+
+    def _say_waiting(self, waiting: Waiting | None) -> None:
+        """Say for which slot the process waits, unless the run waits for a person."""
+        run = self._run
+        if run.waiting is None or run.waiting.kind == "slot":
+            run.waiting = waiting
+            run.changed()
 
     def _hear_body(self, data: bytes) -> None:
         try:
@@ -362,6 +380,9 @@ class Attempt:
             stream.close()
         self._channel.close()
         os.close(self._watch)
+        self._lending.end()
+        slots.look()
+        self._say_waiting(None)
         if self._parked:
             run.unpark_worker()
         for question in self._questions.values():

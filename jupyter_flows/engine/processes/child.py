@@ -48,6 +48,7 @@ from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
 from jupyter_flows.engine.processes.images import TaskImage
+from jupyter_flows.engine.processes.lending import Borrowing
 from jupyter_flows.engine.processes.pickling import called_by, pickled
 from jupyter_flows.engine.processes.tree import adopt_orphans
 from jupyter_flows.engine.processes.wire import Channel
@@ -136,6 +137,7 @@ class _Child:
         self._wake, self._wakes = socket.socketpair()
         self._wakes.setblocking(False)
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+        self._borrowing = Borrowing(channel)
         self._signal: str | None = None  # that somebody has sent
         self._position: Position | None = None  # where it was when it was interrupted
         self._settles_at = math.inf
@@ -221,6 +223,7 @@ class _Child:
         capture.install()
         faulthandler.enable(sys.stderr, all_threads=False)
         ports.history = _Relay(self._channel, order.run_id)
+        ports.leases = self._borrowing
         ports.adopted = True  # by the supervisor
         ports.results_at = order.results_at
         asking.can_ask = lambda run, kind: order.refusals.get(kind)
@@ -248,6 +251,8 @@ class _Child:
         elif what == "check":
             number, asked, text = details
             self._channel.send("answered", number, run.check(asked, text))
+        elif what == "lent":
+            self._borrowing.answered(*details)
         elif what == "answer":
             run.answer(*details)
         elif what == "peek":
@@ -432,6 +437,7 @@ class _Relay:
     def __init__(self, channel: Channel, run_id: str) -> None:
         self._channel = channel
         self._run_id = run_id
+        self._waiting: Waiting | None = None  # as told last
 
     def line(self, written: tuple[str, LinePlain]) -> None:
         run_id, (_, _, level, source, message) = written
@@ -448,7 +454,12 @@ class _Relay:
         return
 
     def run_changed(self, run: FlowRun) -> None:
-        return
+        waiting = run.waiting
+        if run.id != self._run_id or (waiting is not None and waiting.kind != "slot"):
+            return  # what it asks people is asked by the kernel
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._channel.send("waits", waiting)
 
     def keep_up(self, now: float, wait: ports.Wait) -> None:
         return
