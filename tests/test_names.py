@@ -108,6 +108,17 @@ def test_flow_runs_are_named(kind):
     assert run.record().name == run.name
 
 
+def test_a_run_in_a_process_knows_its_name_and_parameters():
+    """In a process `runtime` tells of the run as elsewhere."""
+
+    @flow(on="process", flow_run_name="run {x}")
+    def look(x, y=[1]):  # noqa: B006 - it is not changed
+        run = runtime.flow_run
+        return run.name, run.parameters, run.parameters["y"] is y, run.run_count
+
+    assert look.start("a").result(20) == ("run a", {"x": "a", "y": [1]}, True, 1)
+
+
 def test_a_subflow_is_listed_under_its_name():
     """A subflow with a name of its own is listed under it."""
 

@@ -37,7 +37,7 @@ from typing import Any, NoReturn, TextIO
 import cloudpickle
 
 from jupyter_flows.engine import asking, capture, ports, registry
-from jupyter_flows.engine.current import current_tags
+from jupyter_flows.engine.current import current, current_tags
 from jupyter_flows.engine.executors.contract import Executor
 from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
@@ -71,7 +71,7 @@ _TICK = 0.1  # seconds
 class Order:
     """What a child is to do, and where."""
 
-    job: bytes  # a function, its arguments and its named arguments
+    job: bytes  # a function, its arguments and its named arguments; the flow's parameters
     is_async: bool
     run_id: str
     name: str
@@ -472,7 +472,10 @@ def _body(order: Order, run: FlowRun) -> Callable[[], Any]:
     """Return the body, which imports what it needs when it begins."""
 
     def load() -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        fn, args, kwargs = cloudpickle.loads(order.job)
+        fn, args, kwargs, *names = cloudpickle.loads(order.job)
+        owner = current.get()
+        if names and owner is not None:
+            owner.flow_run.parameters = names[0]
         if getattr(fn, "__module__", None) == "__main__":
             names = getattr(fn, "__globals__", {})
             vars(sys.modules["__main__"]).update(

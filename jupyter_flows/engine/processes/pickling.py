@@ -54,7 +54,7 @@ class Call:
         names: Mapping[str, Any],
     ) -> None:
         self.is_async = is_async
-        self._call = (function_of(fn), args, dict(kwargs))
+        self._call = (function_of(fn), args, dict(kwargs), dict(names))
         self._names = names
 
     def dump(self) -> bytes:
