@@ -109,7 +109,6 @@ def test_history_stands_beside_the_engine(module):
             "annotations",
             "bars",
             "cache_policies",
-            "caching",
             "context",
             "flows",
             "futures",
