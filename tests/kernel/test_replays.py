@@ -81,7 +81,7 @@ def test_a_flow_is_replayed_while_a_cell_computes(flows: Any) -> None:
     assert flows.finish(busy)["error"] is None
 
 
-def test_what_cannot_be_replayed_says_why(flows: Any) -> None:
+def test_what_cannot_be_replayed_says_why(flows: Any, until: Any) -> None:
     """An active run, an unknown one, and one of which only the history is left are refused."""
     flows.run("%%flow active --no-view\nimport time\nwhile True: time.sleep(0.01)")
     active = flows.latest()
@@ -96,6 +96,7 @@ def test_what_cannot_be_replayed_says_why(flows: Any) -> None:
     flows.run(
         f"from jupyter_flows.engine import registry\nforgotten = registry._ended.pop({over!r})"
     )
+    until(lambda: flows.ask({"protocol": 1, "action": "show", "run": over})["status"] == "ok")
     refused = flows.ask({"protocol": 1, "action": "replay", "run": over})
     assert refused["ename"] == "NotReplayable"
     assert "not defined in a live kernel" in refused["evalue"]
