@@ -41,7 +41,7 @@ from jupyter_flows.records import (
     Stack,
     Waiting,
 )
-from jupyter_flows.states import TERMINAL, Paused, Pending, State, StateType
+from jupyter_flows.states import TERMINAL, Paused, Pending, Running, State, StateType
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.executors.contract import Executor
@@ -292,6 +292,7 @@ class FlowRun(Life):
                 raise NotActive(f"{self!r} is {self.state.name}: there is nothing to pause.")
             self.book.hold = True
             lives = self._mark_all()
+            self._settle_pause()
         self._hold_changed(lives)
 
     def resume(self, run_input: str | None = None) -> None:
@@ -313,9 +314,8 @@ class FlowRun(Life):
                 question = self._questions[0]
                 question.answer = run_input or ""
                 self._drop(question)
-            if not self._questions:
-                self._unpause()
             lives = self._mark_all()
+            self._settle_pause()
         self._hold_changed(lives)
 
     def __repr__(self) -> str:
@@ -371,7 +371,6 @@ class FlowRun(Life):
 
     def _hold_changed(self, lives: list[Life]) -> None:
         """Let what runs the code of `lives` know; subflows follow their caller."""
-        self.settle_pause()
         self.announce()
         self._history.run_changed(self)
         interrupt_all([life for life in lives if life.flow_run is self])
@@ -396,8 +395,7 @@ class FlowRun(Life):
         with self._lock:
             self._questions.append(question)
             self.waiting = self._questions[0].waiting
-            if self.state.type is StateType.RUNNING:
-                self._move(Paused(waiting.text))
+            self._settle_pause()
         self.announce()
         return question
 
@@ -407,8 +405,7 @@ class FlowRun(Life):
             if question not in self._questions:
                 return
             self._drop(question)
-            if not self._questions and not self.book.still:
-                self._unpause()
+            self._settle_pause()
         self.announce()
 
     def _drop(self, question: Question) -> None:
@@ -456,18 +453,31 @@ class FlowRun(Life):
                 threads[ident] = count
             else:
                 del threads[ident]
-        if self.book.hold:
-            self.settle_pause()
+            moved = self.book.hold and self._settle_pause()
+        if moved:
+            self.announce()
         return True
 
     def settle_pause(self) -> None:
         """Say PAUSED if all that was asked to hold still does."""
         with self._lock:
-            ready = self.book.still and self.held
-            if not ready or self.state.type is not StateType.RUNNING:
-                return
-            self._move(Paused())
-        self.announce()
+            moved = self._settle_pause()
+        if moved:
+            self.announce()
+
+    def _settle_pause(self) -> bool:
+        """Say PAUSED, or no longer, under the lock; return whether that is news.
+
+        While a hold is asked the run is PAUSED if all of it holds still, else if it
+        waits for a person, whatever its tasks do.
+        """
+        paused = self.book.still if self.held else bool(self._questions)
+        if paused and self.state.type is StateType.RUNNING:
+            text = self._questions[0].waiting.text if self._questions else ""
+            return self._move(Paused(text))
+        if not paused and self.state.type is StateType.PAUSED:
+            return self._move(Running())
+        return False
 
     def adopt(self, child: Life) -> None:
         """Count a child in; see `Life.adopt`. What holds its parent holds it too."""
