@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from jupyter_flows.engine.ports import is_engine_module
+from jupyter_flows.engine.safe_lines import is_own
 from jupyter_flows.engine.shielding import is_shielded_thread
 from jupyter_flows.engine.stacks import entries, stack_of
 from jupyter_flows.engine.threads import EngineThread
@@ -45,11 +46,23 @@ def may_inject(life: Life) -> bool:
         return False
     ours = any(isinstance(t, EngineThread) and t.ident == ident for t in threading.enumerate())
     frames = stack_of(ident) if ours else []
-    if not frames or is_engine_module(frames[0].f_globals.get("__name__")):
+    if not frames or _is_in_engine(frames):
         return False
     if not any(each.f_code in entries for each in frames):
         return False  # an event loop between two steps of the body: to hit it would break it
     return not any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames)
+
+
+def _is_in_engine(frames: list[FrameType]) -> bool:
+    """Whether a stack is in the engine, or in the standard library on its behalf."""
+    for frame in frames:
+        if frame.f_code in entries and frame is not frames[0]:
+            return False  # a body that is the standard library's
+        if is_engine_module(frame.f_globals.get("__name__")):
+            return True
+        if is_own(frame.f_code, packages=True):
+            return False
+    return False
 
 
 def inject(life: Life, *, unmoved: tuple[FrameType, int] | None = None) -> bool:

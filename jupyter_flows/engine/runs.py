@@ -262,19 +262,22 @@ class FlowRun(Life):
         Raises:
             NotActive: it has ended, or was not asked to stop.
         """
-        if self.cancel_reason is None or self.state.type in TERMINAL:
-            raise NotActive(
-                f"{self!r} is {self.state.name}: only a run that was cancelled and does not "
-                "stop can be abandoned."
-            )
-        self.abandoned = True
+        with self._lock:
+            if self.cancel_reason is None or self.state.type in TERMINAL:
+                raise NotActive(
+                    f"{self!r} is {self.state.name}: only a run that was cancelled and does not "
+                    "stop can be abandoned."
+                )
+        self.give_up()
+
+    def give_up(self) -> None:
+        """End it and all that it called as abandoned; what comes of their code is dropped."""
+        with self._lock:
+            if self.state.type in TERMINAL:
+                return
+            self.abandoned = True  # from here on, what its code still begins is given up, too
         self.log.add(WARNING, "flow", "It was given up: what it still does is dropped.")
-        for life in reversed(self._family()):
-            if isinstance(life, FlowRun) and life is not self:
-                if life.state.type not in TERMINAL:
-                    life.abandon()
-            elif life.flow_run is self:
-                life.give_up()
+        super().give_up()
         self.log.closed = self.outputs.closed = True
 
     def where(self) -> list[Stack]:
@@ -306,9 +309,9 @@ class FlowRun(Life):
         """
         with self._lock:
             stops = self.state.type in TERMINAL or self.state.type is StateType.CANCELLING
-            if stops or not (self.book.hold or self._questions):
+            if not self._questions and (stops or not self.book.hold):
                 raise NotPaused(f"{self!r} is {self.state.name}: only a paused run can be resumed.")
-            if self.book.hold:
+            if self.held or not self._questions:
                 self.book.hold = False
             else:
                 question = self._questions[0]
@@ -381,12 +384,15 @@ class FlowRun(Life):
     def _follow(self, calling: FlowRun) -> None:
         """Hold still, or go on, as the run that called it does."""
         while True:
-            hold = calling.book.hold
+            hold = calling.held  # which a cancel lifts: what a cleanup calls goes on
             try:
-                self.pause() if hold else self.resume()
+                if hold:
+                    self.pause()
+                elif self.book.hold:  # else there is nothing to lift, but maybe a question
+                    self.resume()
             except (NotActive, NotPaused):
                 pass
-            if calling.book.hold == hold:  # else somebody was faster
+            if calling.held == hold:  # else somebody was faster
                 return
 
     def ask(self, waiting: Waiting) -> Question:
@@ -482,8 +488,15 @@ class FlowRun(Life):
     def adopt(self, child: Life) -> None:
         """Count a child in; see `Life.adopt`. What holds its parent holds it too."""
         super().adopt(child)
-        if self.book.hold and isinstance(child, FlowRun):
+        if self.held and isinstance(child, FlowRun):
             child._follow(self)
+
+    def list_task(self, task: TaskRun | Subflow | TaskImage) -> int:
+        """List a task and return its number, under the lock."""
+        self.task_runs.append(task)
+        if self.state.type in TERMINAL:  # code that was given up, or a thread that it left behind
+            self._history.run_changed(self)
+        return len(self.task_runs) - 1
 
     # -- the run's clock --------------------------------------------------------------
 

@@ -208,3 +208,49 @@ def test_asking_outside_of_a_run_is_an_error():
     """`pause_flow_run()` outside of a run says that it needs one."""
     with pytest.raises(NotInARun):
         pause_flow_run()
+
+
+def test_a_cleanup_may_ask(until):
+    """What the cleanup of a cancelled run asks can be answered."""
+    answered = []
+
+    @flow
+    def body():
+        try:
+            time.sleep(3600)
+        finally:
+            pause_flow_run(key="keep the files?")
+            answered.append(1)
+
+    run = body.start()
+    until(lambda: run.state.is_running())
+    run.cancel()
+    until(lambda: run.waiting)
+    assert run.state.is_cancelling()
+    run.resume()
+    assert run.wait(20).state.is_cancelled()
+    assert answered
+
+
+def test_an_answer_to_a_run_is_none_to_its_subflow(until):
+    """Resuming a run that waits leaves what a subflow of it asks for another answer."""
+
+    @flow
+    def asks():
+        pause_flow_run()
+
+    @flow
+    def body():
+        runs.append(asks.start())
+        pause_flow_run()
+        runs[0].wait()
+
+    runs = []
+    run = body.start()
+    until(lambda: runs and runs[0].state.is_paused() and run.state.is_paused())
+    run.resume()
+    assert run.state.is_running()
+    assert runs[0].state.is_paused()
+    runs[0].resume()
+    assert run.wait(20).state.is_completed()
+    assert runs[0].state.is_completed()

@@ -369,3 +369,56 @@ def test_what_a_forked_process_prints():
         [sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines() == ["from the child", "['from the run']"], done.stderr
+
+
+def test_what_was_given_up_stays_as_it_was(until):
+    """A run that timed out and was given up keeps its reason, and is not tried again."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @flow(timeout_seconds=0.01, retries=1)
+    def body():
+        begun.set()
+        go_on.wait(20)
+        raise ValueError
+
+    run = body.start()
+    begun.wait(20)
+    until(lambda: run.cancel_reason)
+    run.abandon()
+    before = run.record()
+    go_on.set()
+    until(lambda: run.thread is None)
+    assert run.record() == before
+    assert before.reason == "timeout"
+    assert run.attempt == 1
+
+
+def test_tasks_of_what_was_given_up_are_given_up(until):
+    """A task that a run is in, or begins, when it is given up ends as it does."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @task
+    def begins_late():
+        return None
+
+    @task
+    def blocks():
+        begun.set()
+        try:
+            go_on.wait(20)
+        finally:
+            begins_late()
+
+    @flow
+    def body():
+        blocks()
+
+    run = body.start()
+    begun.wait(20)
+    run.cancel(grace=3600)
+    run.abandon()
+    assert [each.state.name for each in run.tasks] == ["Abandoned"]
+    go_on.set()
+    until(lambda: run.thread is None)
+    assert [each.state.name for each in run.tasks] == ["Abandoned"] * 2
+    assert not run.active

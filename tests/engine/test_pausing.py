@@ -719,3 +719,28 @@ def test_a_task_that_is_cancelled_while_its_run_is_paused_is_not_hidden(until):
     assert futures[0].state.is_cancelled()
     run.resume()
     assert run.wait(20).state.is_completed()
+
+
+def test_a_subflow_of_a_cleanup_is_not_held(until):
+    """What a run that was paused and then cancelled calls in its cleanup is not held."""
+    cleaned = []
+
+    @flow
+    def cleans():
+        checkpoint()
+        cleaned.append(1)
+
+    @flow
+    def body():
+        try:
+            time.sleep(FOR_EVER)
+        finally:
+            cleans()
+
+    run = body.start()
+    until(lambda: run.state.is_running())
+    run.pause()
+    until(lambda: run.state.is_paused())
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert cleaned
