@@ -33,7 +33,7 @@ from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.progress import Bars
 from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record, sendable, text_of
-from jupyter_flows.errors import NotActive, NotPaused, WouldDeadlock
+from jupyter_flows.errors import NobodyToAsk, NotActive, NotPaused, WouldDeadlock
 from jupyter_flows.records import (
     ErrorRecord,
     LogLine,
@@ -396,9 +396,15 @@ class FlowRun(Life):
                 return
 
     def ask(self, waiting: Waiting) -> Question:
-        """Ask a person, and be PAUSED until the question is answered or withdrawn."""
+        """Ask a person, and be PAUSED until the question is answered or withdrawn.
+
+        Raises:
+            NobodyToAsk: it has ended, given up by those who could answer.
+        """
         question = Question(waiting)
         with self._lock:
+            if self.state.type in TERMINAL:
+                raise NobodyToAsk(f"{self!r} has ended: nobody answers what its code still asks.")
             self._questions.append(question)
             self.waiting = self._questions[0].waiting
             self._settle_pause()
@@ -517,6 +523,7 @@ class FlowRun(Life):
             self._paused_clock_since = monotonic()
         if state.type in TERMINAL:
             self.waiting = None
+            self._questions.clear()
 
     # -- what it is made of -----------------------------------------------------------
 

@@ -15,7 +15,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine import asking
-from jupyter_flows.errors import NobodyToAsk, NotInARun
+from jupyter_flows.errors import NobodyToAsk, NotInARun, NotPaused
 
 STILL = 0.05  # seconds for which nothing may move
 
@@ -254,3 +254,30 @@ def test_an_answer_to_a_run_is_none_to_its_subflow(until):
     runs[0].resume()
     assert run.wait(20).state.is_completed()
     assert runs[0].state.is_completed()
+
+
+def test_code_that_was_given_up_asks_nobody(until):
+    """What code asks after its run was given up is a clear error, and the run waits for nobody."""
+    begun, go_on, refused = threading.Event(), threading.Event(), []
+
+    @flow
+    def body():
+        begun.set()
+        try:
+            go_on.wait(20)
+        finally:
+            try:
+                pause_flow_run()
+            except NobodyToAsk as error:
+                refused.append(str(error))
+
+    run = body.start()
+    begun.wait(20)
+    run.cancel(grace=3600)
+    run.abandon()
+    go_on.set()
+    until(lambda: refused)
+    assert "has ended" in refused[0]
+    assert run.waiting is None
+    with pytest.raises(NotPaused):
+        run.resume()
