@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from jupyter_flows import CancelledRun, checkpoint, flow, run_process, task, timeout
+from jupyter_flows.engine.injecting import may_inject
 from jupyter_flows.states import StateType
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -422,3 +423,32 @@ def test_tasks_of_what_was_given_up_are_given_up(until):
     until(lambda: run.thread is None)
     assert [each.state.name for each in run.tasks] == ["Abandoned"] * 2
     assert not run.active
+
+
+@since_312
+def test_a_kill_hits_no_other_task_of_the_loop(until):
+    """A killed task whose event loop is blocked by another is not hit in the other's code."""
+    stop = []
+
+    @task(timeout_seconds=0.01)
+    async def times_out():
+        await asyncio.sleep(3600)
+
+    @task
+    async def blocks():
+        while not stop:
+            pass
+        return "done"
+
+    @flow(cancel_grace_seconds=0.01, kill_grace_seconds=0.02)
+    async def body():
+        return await asyncio.gather(times_out(), blocks(), return_exceptions=True)
+
+    run = body.start()
+    until(lambda: run.tasks and run.tasks[0].killed)
+    assert not may_inject(run.tasks[0])
+    assert may_inject(run.tasks[1])
+    assert may_inject(run)
+    stop.append(1)
+    assert run.result(20)[1] == "done"
+    assert run.tasks[0].state.name == "TimedOut"
