@@ -154,16 +154,22 @@ class SubmittedTasks:
         Returns:
             Whether a cancel of the run was delivered into one of them.
         """
-        while left := self._left():
-            for task_run in left:
-                wait_in_run(self._run, task_run.is_over, task_run.on_done, heed=_pass)
+        try:
+            while left := self._left():
+                for task_run in left:
+                    wait_in_run(self._run, task_run.is_over, task_run.on_done, heed=_pass)
+        finally:
+            self._threads.close()
         return self._joined()
 
     async def join_async(self) -> bool:
         """Do what `join` does, without blocking the event loop."""
-        while left := self._left():
-            for task_run in left:
-                await ended(task_run)
+        try:
+            while left := self._left():
+                for task_run in left:
+                    await ended(task_run)
+        finally:
+            self._threads.close()
         return self._joined()
 
     def _left(self) -> list[TaskRun | Section]:
@@ -171,7 +177,6 @@ class SubmittedTasks:
         return [task_run for task_run in list(self._task_runs) if not task_run.is_over()]
 
     def _joined(self) -> bool:
-        self._threads.close()
         joined, self._task_runs = self._task_runs, []
         return any(task_run.delivered and task_run.cancel_reason == "parent" for task_run in joined)
 

@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ import pytest
 from jupyter_flows.engine import registry
 from jupyter_flows.engine.executors import callers_loop
 from jupyter_flows.engine.threads import EngineThread
+from tests.repeats import FULL
 
 DEADLINE = 20.0  # seconds after which a test that waits for something has failed
+_figures: list[str] = []
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", seconds: float = DEADLINE) -> None:
@@ -63,3 +66,18 @@ def kernel_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="session")
+def figure() -> Callable[[str], None]:
+    """Print a line at the end of the session."""
+    return _figures.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        version = sys.version.split()[0]
+        counts = "full counts" if FULL else "short counts; JUPYTER_FLOWS_FULL=1 for the full ones"
+        terminalreporter.section(f"figures on Python {version}, {counts}")
+        for line in _figures:
+            terminalreporter.write_line(line)

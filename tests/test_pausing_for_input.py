@@ -453,9 +453,9 @@ def test_a_pause_asked_while_it_waits_for_a_person_holds_its_tasks(until):
     assert not run.record().waiting.held
     assert not stands_still(steps)
     run.pause()
-    assert run.state.is_paused()
     assert run.record().waiting.held
     until(lambda: run.asked is None)
+    assert run.state.is_paused()
     assert stands_still(steps)
     run.resume()
     assert not run.record().waiting.held
@@ -482,9 +482,10 @@ def test_a_pause_is_not_said_to_be_so_while_a_task_goes_on(until):
     run = body.start()
     until(lambda: run.state.is_paused() and any(each.state.is_running() for each in run.tasks))
     run.pause()
-    assert (run.state.type, run.asked) == ("PAUSED", "pause")
+    assert (run.state.type, run.asked) == ("RUNNING", "pause")
     go.set()
     until(lambda: run.asked is None)
+    assert run.state.is_paused()
     assert gone.is_set() or any(each.state.is_running() for each in run.tasks)
     run.resume()
     run.resume()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import threading
 import time
 
@@ -21,7 +22,8 @@ from jupyter_flows import (
     unmapped,
     wait,
 )
-from jupyter_flows.engine import threads
+from jupyter_flows.engine import registry, threads
+from jupyter_flows.engine.stacks import stack_of
 from jupyter_flows.errors import NotInARun
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -655,3 +657,152 @@ def test_what_is_no_function_is_refused():
         Task(3)
     with pytest.raises(ValueError, match="retries must be 0 or more"):
         task(retries=-1)(lambda: None)
+
+
+def test_a_submitted_task_ends_when_what_it_left_behind_has(until):
+    """Each attempt of a submitted async task ends after the asyncio tasks that it leaves behind."""
+    going = []
+
+    @task
+    async def goes_on():
+        going.append(1)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+            going.remove(1)
+
+    @task(retries=1)
+    async def leaves():
+        before = list(going)
+        left.append(asyncio.create_task(goes_on()))
+        while not going:
+            await asyncio.sleep(0)
+        if not before:
+            raise ValueError
+        return before
+
+    left = []
+
+    @flow
+    def body():
+        future = leaves.submit()
+        future.wait()
+        return future.state, list(going)
+
+    state, still_going = body()
+    assert state.is_failed()  # the second attempt found nothing going on
+    assert not still_going
+
+
+@pytest.mark.parametrize("kind", ["main", "awaited"])
+def test_a_flow_ends_when_the_tasks_that_it_left_behind_have(kind, until, kernel_loop):
+    """Tasks that a flow leaves behind on the event loop are stopped, and end before it."""
+
+    @task
+    async def goes_on():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+
+    @task
+    async def fails():
+        await asyncio.sleep(0)
+        raise ValueError
+
+    @flow(on="main")
+    async def body():
+        await asyncio.gather(goes_on(), fails())
+
+    if kind == "main":
+        run = body.start().wait(20)
+    else:
+        asyncio.run_coroutine_threadsafe(body(return_state=True), kernel_loop).result(20)
+        run = registry.known()[0]
+    assert run.state.is_failed()
+    left = next(each for each in run.tasks if each.name.startswith("goes"))
+    assert left.state.is_cancelled()
+    assert left.ended <= run.ended
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+def test_a_cancel_reaches_a_subflow_that_waits_for_its_tasks(how, until, kernel_loop):
+    """A cancel that comes as an awaited subflow waits for its submitted tasks stops these."""
+
+    @task
+    def goes_on():
+        while True:
+            time.sleep(0.01)
+
+    @flow
+    async def submits():
+        goes_on.submit()
+
+    @flow(on="main", cancel_grace_seconds=60)
+    async def body():
+        if how == "cancel":
+            await submits()
+        else:
+            async with asyncio.timeout(0.05):
+                await submits()
+
+    run = body.start()
+    until(lambda: run.tasks and run.tasks[0].run.tasks)
+    subflow = run.tasks[0].run
+    until(lambda: subflow.submitted is not None and subflow.tasks[0].state.is_running())
+    if how == "cancel":
+        run.cancel()
+    run.wait(20)
+    assert subflow.tasks[0].state.is_cancelled()
+    assert subflow.tasks[0].ended <= subflow.ended <= run.ended
+    if how == "cancel":
+        assert subflow.state.is_cancelled()
+        assert run.state.is_cancelled()
+    else:
+        assert subflow.state.is_crashed()  # as by any cancel that nobody asked for
+        assert run.state.is_failed()
+
+
+def test_a_run_ends_when_its_tasks_have(until):
+    """A run has ended when the last of its submitted tasks has, and so says its record."""
+    go_on = threading.Event()
+
+    @task
+    def goes_on():
+        go_on.wait(20)
+
+    @flow
+    def body():
+        goes_on.submit()
+
+    run = body.start()
+    until(lambda: run.thread and any(f.f_code.co_name == "join" for f in stack_of(run.thread)))
+    go_on.set()
+    run.wait(20)
+    assert run.tasks[0].ended <= run.ended == run.state.time
+    times = [state.time for state in run.states]
+    assert times == sorted(times)
+
+
+def test_an_interrupt_of_a_flow_that_waits_for_its_tasks_stops_them(until):
+    """An interrupt that comes as a foreground flow waits for its submitted tasks stops these."""
+    caller = threading.get_ident()
+
+    @task
+    def goes_on():
+        until(lambda: any(f.f_code.co_name == "join" for f in stack_of(caller)))
+        signal.pthread_kill(caller, signal.SIGINT)
+        while True:
+            time.sleep(0.01)
+
+    @flow
+    def body():
+        goes_on.submit()
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    run = registry.known()[0]
+    assert run.state.is_crashed()
+    assert run.tasks[0].state.is_cancelled()
+    assert run.tasks[0].ended <= run.ended

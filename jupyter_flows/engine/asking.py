@@ -3,15 +3,15 @@
 Rules:
 
 - The run is PAUSED from when it asks until it is resumed; only the code that
-  asked waits, tasks that were started go on.
+  asked waits, tasks that were started go on. A cleanup may ask, too.
 - A cancel ends the wait like any other checkpoint's.
 - Of several questions at once the oldest is shown, and answered first, unless an
   answer says by its number which it is for.
 - An answer that does not fit is refused to who gave it, and changes nothing.
 - A question with a key is asked until it is answered, and then no more in this run:
   who asks again, in a later attempt say, is given the same answer.
-- A pause asked meanwhile holds the tasks too; PAUSED is said of both. The run says
-  `asked` "pause" until all of it holds still, and `waiting.held` while it is on. A
+- A pause asked meanwhile holds the tasks too: until all of them hold still the run is
+  RUNNING, `asked` "pause", and then PAUSED. `waiting.held` says that it is on. A
   resume lifts it first, and answers next time; one with an input, or with the number
   of a question, answers that, and the run is held until it is resumed.
 - Nobody there to answer is a clear error, never a hang (`can_ask`).

@@ -99,7 +99,7 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
             finally:
                 if timeout is not None:
                     timeout.end()
-            leave_body(life, state)
+            state = leave_body(life, state)
             delay = settle(life, state, plan)
             if delay is None:
                 break
@@ -209,7 +209,7 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
                     timeout.end()
             if life.root is not None:
                 life.root.settle()
-            await leave_body_async(life, state)
+            state = await leave_body_async(life, state)
             delay = await settle_async(life, state, plan)
             if delay is None:
                 break

@@ -10,6 +10,8 @@ Guarantees:
 - A life is hit only while its code has not stopped: `inject` and the end of the
   body agree on that under the life's lock, and `withdraw`, called with it held,
   takes back what has not been raised by then.
+- A life is hit in its own code, and in what that calls: not in other code of its loop
+  (from Python 3.12 on; before, a loop's plain tasks are not told apart).
 - The engine's own threads alone are hit, never one of the user's or the kernel's,
   and never while it imports a module, is in the engine, or in a shield.
 - Whether it was raised is known: the exception says so itself when it is made.
@@ -17,12 +19,15 @@ Guarantees:
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from jupyter_flows.engine.current import current
 from jupyter_flows.engine.ports import is_engine_module
+from jupyter_flows.engine.safe_lines import is_own
 from jupyter_flows.engine.shielding import is_shielded_thread
 from jupyter_flows.engine.stacks import entries, stack_of
 from jupyter_flows.engine.threads import EngineThread
@@ -45,11 +50,37 @@ def may_inject(life: Life) -> bool:
         return False
     ours = any(isinstance(t, EngineThread) and t.ident == ident for t in threading.enumerate())
     frames = stack_of(ident) if ours else []
-    if not frames or is_engine_module(frames[0].f_globals.get("__name__")):
+    if not frames or _is_in_engine(frames) or not _is_running(life):
         return False
     if not any(each.f_code in entries for each in frames):
         return False  # an event loop between two steps of the body: to hit it would break it
     return not any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames)
+
+
+def _is_running(life: Life) -> bool:
+    """Whether it is a life's code that its thread runs: an event loop takes turns."""
+    root = life.root  # which its own thread takes away
+    if root is None:
+        return True
+    task = asyncio.current_task(root.loop)
+    if task is None or task is root.task or not hasattr(task, "get_context"):
+        return task is not None  # before Python 3.12 nothing tells whose a task is
+    running: Life | None = task.get_context().get(current)
+    while running is not None and running is not life:
+        running = running.parent
+    return running is life
+
+
+def _is_in_engine(frames: list[FrameType]) -> bool:
+    """Whether a stack is in the engine, or in the standard library on its behalf."""
+    for frame in frames:
+        if frame.f_code in entries and frame is not frames[0]:
+            return False  # a body that is the standard library's
+        if is_engine_module(frame.f_globals.get("__name__")):
+            return True
+        if is_own(frame.f_code, packages=True):
+            return False
+    return False
 
 
 def inject(life: Life, *, unmoved: tuple[FrameType, int] | None = None) -> bool:

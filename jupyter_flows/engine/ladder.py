@@ -40,13 +40,14 @@ _LATE = 0.3  # seconds by which an alarm is late if something held up all of Pyt
 class Ladder:
     """The way of one life that is to stop."""
 
-    __slots__ = ("_alarm", "_life", "_settling", "reason", "rung")
+    __slots__ = ("_alarm", "_life", "_over", "_settling", "reason", "rung")
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self.reason = life.cancel_reason
         self._alarm: Alarm | None = None
         self._settling: Alarm | None = None
+        self._over = False
         self.rung = ASK
 
     def begin(self) -> None:
@@ -57,6 +58,7 @@ class Ladder:
 
     def end(self) -> None:
         """There is nothing more to stop. Harmless when told again."""
+        self._over = True
         for alarm in (self._alarm, self._settling):
             if alarm is not None:
                 alarm.cancel()
@@ -76,14 +78,16 @@ class Ladder:
     def _wait(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        at = self._next_at
+        at, following = self._next_at, self.rung + 1  # not what it is by then: it may be killed
         if at is None:
             return
         left = at - time()
         if left <= 0:
-            self.take(self.rung + 1)
+            self.take(following)
         else:
-            self._alarm = ring(left, lambda: self.take(self.rung + 1))
+            self._alarm = ring(left, lambda: self.take(following))
+            if self._over:  # it has ended meanwhile, and may not have seen this alarm
+                self.end()
 
     def take(self, rung: int) -> None:
         """Take a rung, unless it is too late or a higher one was taken."""
@@ -111,6 +115,8 @@ class Ladder:
         if self._settling is not None:
             self._settling.cancel()
         self._settling = ring(SETTLES, lambda: self._look(before, held_up))
+        if self._over:
+            self.end()
 
     def _look(self, before: Position | None, late: float) -> None:
         """Say what holds it, now that a rung has not stopped it."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -200,6 +201,8 @@ class Life:
         if self.state.type in TERMINAL:
             return False
         check_move(self.state.type, state.type)
+        if state.type in TERMINAL and (self is self.flow_run or state.time < self.state.time):
+            state = replace(state, time=time())  # made when its body ended: its tasks went on
         self._before_move(state)
         if state.type in TERMINAL and self.author is not None and self.author.hooks:
             self._call_hooks(state)
@@ -277,12 +280,12 @@ class Life:
         return True
 
     def try_again(self, message: str) -> bool:
-        """Make ready for another attempt; return False if it was cancelled.
+        """Make ready for another attempt; return False if it was cancelled or given up.
 
         A timeout that ended an attempt is forgotten with it.
         """
         with self._lock:
-            if self.cancel_reason not in (None, "timeout"):
+            if self.decided or self.cancel_reason not in (None, "timeout"):
                 return False
             self._forget_timeout()
             self._unpause()
@@ -431,14 +434,20 @@ class Life:
         self.announce()
 
     def give_up(self) -> None:
-        """End it as abandoned, whatever its code still does. Harmless when it has ended."""
+        """End it and all that it called as abandoned, whatever their code still does.
+
+        Harmless when it has ended.
+        """
+        for child in list(self.active):
+            child.ask_cancel("parent")
+            child.give_up()
         state = Cancelled("It could not be stopped, and was given up", name="Abandoned")
         self.decide(state)
         self.close(state)
-        self.move(state)
-        if self.parent is not None:
-            self.parent.active.discard(self)
-        self.announce()
+        moved = self.move(state)
+        self.leave_caller()
+        if moved:
+            self.announce()
 
     def note_delivery(self) -> None:
         """Take note that its code is told of the cancel, if that was asked and is not too late."""
@@ -459,7 +468,7 @@ class Life:
         """The state that the cancel asked for leads to."""
         if self.cancel_reason == "timeout":
             return TimedOut(_SAYINGS["timeout"], data=TimeoutError(_SAYINGS["timeout"]))
-        return Cancelled(_saying(self.cancel_reason or "user"))
+        return Cancelled(_saying(self.cancel_reason or "parent"))
 
     def adopt(self, child: Life) -> None:
         """Count a child in, so that a cancel reaches it: before its worker is started,
@@ -467,13 +476,35 @@ class Life:
 
         A child begun after the cancel was delivered is part of the cleanup, and
         is left to run. One begun in a cleanup while the cancel is still to be
-        delivered is asked, but stops only where that costs no cleanup.
+        delivered is asked, but stops only where that costs no cleanup. One that
+        code begins that was given up is given up, too. When this has ended, its
+        caller does.
         """
         with self._lock:
-            self.active.add(child)
+            above = self.parent if self.state.type in TERMINAL else None
+            if above is None:
+                self.active.add(child)
+            given_up = self.flow_run.abandoned
             due = self.cancel_reason is not None and not self.delivered
-        if due:
+        if above is not None:
+            above.adopt(child)
+        if due or given_up:
             child.ask_cancel("parent")
+        if given_up:
+            child.give_up()
+
+    def leave_caller(self) -> None:
+        """Be counted in no longer, as it has ended; what it leaves behind is its caller's now."""
+        caller = self.parent
+        if caller is None:
+            return
+        for child in list(self.active):
+            caller.adopt(child)
+            if child.state_is_final():  # and may have been looked for before it was there
+                caller.active.discard(child)
+        while caller is not None:
+            caller.active.discard(self)
+            caller = caller.parent
 
     # -- for records ------------------------------------------------------------------
 

@@ -228,6 +228,8 @@ shielding.look_again = _look_again
 def _insist(root: Root) -> None:
     """Cancel a body again that swallowed a cancel, unless it is cleaning up."""
     if root in _here.roots and root.swallowed and not _is_to_be_left_alone(root):
+        for child in list(root._life.active):  # begun since: not in a cleanup, then
+            child.ask_cancel("parent")
         root.deliver()
         root.task.cancel()
 

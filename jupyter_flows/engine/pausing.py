@@ -6,12 +6,13 @@ code starts park at their own checkpoints, and are not waited for.
 
 Guarantees:
 
-- A run is said to be PAUSED only when a hold is asked and each of its workers is
+- While a hold is asked, a run is said to be PAUSED only when each of its workers is
   parked. A worker that waits inside the engine (for a task's result, say) counts
-  as parked, for as long as it does not return to user code.
+  as parked, for as long as it does not return to user code. (While none is asked, a
+  run is PAUSED that waits for a person, see `asking`: its tasks go on.)
 - A worker returns to user code only when no hold is on, which it finds out and
-  says under the run's lock, or to take a cancel there: so nothing moves while
-  PAUSED is said.
+  says under the run's lock, or to take a cancel there, and then PAUSED is no longer
+  said: so nothing moves while it is.
 - One thread may work for several runs at once (a subflow called in a flow's own
   thread); it is entered in the book of each.
 

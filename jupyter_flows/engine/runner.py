@@ -24,12 +24,13 @@ from jupyter_flows.engine.admission import Need, wait_for_turn, wait_for_turn_as
 from jupyter_flows.engine.current import current, running_loop
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
-from jupyter_flows.engine.loops import Root, RunLoop, is_same_task
+from jupyter_flows.engine.loops import Root, RunLoop, is_same_task, with_its_tasks
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.stacks import entry
+from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.timeouts import start_timeout
 from jupyter_flows.errors import NonRetryableException
 from jupyter_flows.states import State, StateType
@@ -124,7 +125,7 @@ def run_sync(life: Life, plan: Plan) -> None:
             finally:
                 if timeout is not None:
                     timeout.end()
-            leave_body(life, state)
+            state = leave_body(life, state)
             delay = settle(life, state, plan)
             if delay is None:
                 break
@@ -173,7 +174,7 @@ async def run_async(life: Life, plan: Plan) -> None:
                 if timeout is not None:
                     timeout.end()
             root.settle()
-            await leave_body_async(life, state)
+            state = await leave_body_async(life, state)
             delay = await settle_async(life, state, plan)
             if delay is None:
                 break
@@ -192,9 +193,10 @@ async def run_async(life: Life, plan: Plan) -> None:
 
 def run_on_own_loop(life: Life, plan: Plan) -> None:
     """Run an async body to its end on an event loop that is made for it, on this thread."""
+    with_tasks = plan.with_body(lambda: with_its_tasks(lambda: closing_generators(life, plan.body)))
     try:
         with asyncio.Runner(loop_factory=lambda: RunLoop(life)) as runner:
-            runner.run(run_async(life, plan))
+            runner.run(run_async(life, with_tasks))
     except (KeyboardInterrupt, SystemExit):
         pass  # raised in a task beside the body; closing the loop has ended the body too
 
@@ -276,28 +278,75 @@ async def is_ready_async(life: Life, plan: Plan) -> bool:
     return state is None
 
 
-def leave_body(life: Life, state: State) -> None:
-    """Wait for what a life has left behind as it left its body, on its thread."""
+def leave_body(life: Life, state: State) -> State:
+    """Wait for what a life has left behind as it left its body; return what that means."""
     if life.active:
         for generator in _left_open(life):
             with suppress(ValueError, RuntimeError):  # it is in use, or does not stop
                 generator.close()
-    tasks = _submitted_by(life, state)
-    if tasks is not None and tasks.join():
-        life.note_delivery()
+    state = _join(life, state)
     while _has_helpers(life):
         wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
+    return state
 
 
-async def leave_body_async(life: Life, state: State) -> None:
+async def leave_body_async(life: Life, state: State) -> State:
     """Do what `leave_body` does, without blocking the event loop."""
     if life.active:
         await close_generators(life)
-    tasks = _submitted_by(life, state)
-    if tasks is not None and await tasks.join_async():
-        life.note_delivery()
+    state = await _join_async(life, state)
     while _has_helpers(life) and life.root is not None:
         await life.root.sleep(_LOOK_AGAIN)
+    return state
+
+
+def _join(life: Life, state: State) -> State:
+    """Wait for the submitted tasks of a flow that has left its body; return what that means.
+
+    An interrupt meanwhile is heeded as one of the body: the tasks are asked to stop.
+    """
+    tasks = _submitted_by(life, state)
+    if tasks is None:
+        return state
+    try:
+        told = tasks.join()
+    except KeyboardInterrupt as error:
+        state = state_of_error(life, error)
+        _submitted_by(life, state)
+        told = tasks.join()
+    if told:
+        life.note_delivery()
+    return state
+
+
+async def _join_async(life: Life, state: State) -> State:
+    """Do what `_join` does, for a flow that may share its asyncio task with who awaits it.
+
+    Tasks that it left behind on the event loop are stopped, and waited for.
+    """
+    while True:
+        try:
+            tasks = _submitted_by(life, state)
+            if tasks is not None and await tasks.join_async():
+                life.note_delivery()
+            left = _left_behind(life)
+            if not left:
+                return state
+            for each in left:
+                each.ask_cancel("parent")
+            for each in left:
+                await ended(each)
+        except asyncio.CancelledError as error:  # the caller's, which is told again at the end
+            life.note_delivery()
+            state = state_of_error(life, error)
+
+
+def _left_behind(life: Life) -> list[TaskRun]:
+    """Return the task runs that go on when a flow has left its body."""
+    if life is not life.flow_run:
+        return []
+    tasks = [each for each in life.flow_run.task_runs if isinstance(each, TaskRun)]
+    return [each for each in tasks if not each.state_is_final()]
 
 
 generators: WeakKeyDictionary[Life, ref[Any]] = WeakKeyDictionary()
@@ -460,6 +509,7 @@ def _take(life: Life, state: State, plan: Plan, again: bool) -> float | None:
 def end(life: Life, state: State, on_completed: Callable[[Any], None] | None = None) -> None:
     """Take the last state, which `state` is unless a cancel was delivered. Harmless when taken."""
     if life.flow_run.abandoned:
+        life.give_up()
         return
     state = life.decide(state)
     if state.type is StateType.COMPLETED and on_completed is not None:
@@ -469,8 +519,7 @@ def end(life: Life, state: State, on_completed: Callable[[Any], None] | None = N
             state = state_of_error(life, error)
     life.close(state)
     life.move(state)
-    if life.parent is not None:
-        life.parent.active.discard(life)
+    life.leave_caller()
     life.announce()
 
 

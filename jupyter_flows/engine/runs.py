@@ -39,6 +39,7 @@ from jupyter_flows.engine.task_runs import Subflow, TaskRun
 from jupyter_flows.engine.texts import error_record, sendable, text_of
 from jupyter_flows.errors import (
     InvalidInput,
+    NobodyToAsk,
     NotActive,
     NotPaused,
     NotReplayable,
@@ -50,7 +51,7 @@ from jupyter_flows.records import (
     Stack,
     Waiting,
 )
-from jupyter_flows.states import TERMINAL, Paused, Pending, State, StateType
+from jupyter_flows.states import TERMINAL, Paused, Pending, Running, State, StateType
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.executors.contract import Executor
@@ -133,7 +134,6 @@ class FlowRun(Life):
         self._asked_before = 0  # how many questions there have been
         self.answers: dict[str, str] = {}  # by the key of the question, as JSON
         self._held_at = 0.0  # when the hold that is on was asked
-        self._settled = False  # all has held still since then
         self.waited_for = False  # somebody has seen its end by `wait`, `result` or `await`
         self._history = ports.history
         self.log = RunLog(self._id, self._history, wait_for_history)
@@ -346,19 +346,22 @@ class FlowRun(Life):
         Raises:
             NotActive: it has ended, or was not asked to stop.
         """
-        if self.cancel_reason is None or self.state.type in TERMINAL:
-            raise NotActive(
-                f"{self!r} is {self.state.name}: only a run that was cancelled and does not "
-                "stop can be abandoned."
-            )
-        self.abandoned = True
+        with self._lock:
+            if self.cancel_reason is None or self.state.type in TERMINAL:
+                raise NotActive(
+                    f"{self!r} is {self.state.name}: only a run that was cancelled and does not "
+                    "stop can be abandoned."
+                )
+        self.give_up()
+
+    def give_up(self) -> None:
+        """End it and all that it called as abandoned; what comes of their code is dropped."""
+        with self._lock:
+            if self.state.type in TERMINAL:
+                return
+            self.abandoned = True  # from here on, what its code still begins is given up, too
         self.log.add(WARNING, "flow", "It was given up: what it still does is dropped.")
-        for life in reversed(self._family()):
-            if isinstance(life, FlowRun) and life is not self:
-                if life.state.type not in TERMINAL:
-                    life.abandon()
-            elif life.flow_run is self:
-                life.give_up()
+        super().give_up()
         self.log.closed = self.outputs.closed = True
         self.executor.interrupt(self)  # what is still to be ended must not wait for hooks
 
@@ -376,8 +379,9 @@ class FlowRun(Life):
             if self.decided or self.state.type in TERMINAL or self.cancel_reason is not None:
                 raise NotActive(f"{self!r} is {self.state.name}: there is nothing to pause.")
             if not self.book.hold:
-                self.book.hold, self._held_at, self._settled = True, time(), False
+                self.book.hold, self._held_at = True, time()
             lives = self._mark_all()
+            self._settle_pause()
         self._hold_changed(lives)
 
     def resume(self, run_input: Any = None, *, question: int | None = None) -> None:
@@ -404,13 +408,14 @@ class FlowRun(Life):
         if asked is not None:
             value = asked.read(text)
             with self._lock:
-                if asked not in self._questions or self._is_stopping:
+                if asked not in self._questions:
                     raise NotPaused(f"{self!r} does not wait for this answer any more.")
                 asked.answered, asked.value = True, value
                 if asked.waiting.key is not None:
                     self.answers[asked.waiting.key] = text
                 self._drop(asked)
                 lives = self._mark_all()
+                self._settle_pause()
         self._hold_changed(lives)
 
     @property
@@ -424,10 +429,9 @@ class FlowRun(Life):
             number: of the question, if that is told; 0 for none.
             anything: whether there is an input.
         """
-        hold = self.book.hold
-        if self._is_stopping or not (hold or self._questions):
+        if not self._questions and (self._is_stopping or not self.book.hold):
             raise NotPaused(f"{self!r} is {self.state.name}: only a paused run can be resumed.")
-        if hold and not number and not anything:
+        if (self.held or not self._questions) and not number and not anything:
             return None
         if number == 0:
             raise NotPaused(f"{self!r} is not held, or was given an answer to no question.")
@@ -448,9 +452,9 @@ class FlowRun(Life):
                 question.waiting = replace(question.waiting, until=until + held)
         if self._questions:
             self._show_question()
-        else:
-            self._unpause()
-        return self._mark_all()
+        lives = self._mark_all()
+        self._settle_pause()
+        return lives
 
     def __repr__(self) -> str:
         return f"<FlowRun {self.name!r}>"
@@ -476,8 +480,7 @@ class FlowRun(Life):
             return None
         if self.cancel_reason is not None:
             return "cancel"
-        still = self._settled and self.state.type is StateType.PAUSED
-        return "pause" if self.book.hold and not still else None
+        return "pause" if self.book.hold and self.state.type is not StateType.PAUSED else None
 
     @property
     def held(self) -> bool:
@@ -506,7 +509,6 @@ class FlowRun(Life):
 
     def _hold_changed(self, lives: list[Life]) -> None:
         """Let what runs the code of `lives` know; subflows follow their caller."""
-        self.settle_pause()
         self.announce()
         self._history.run_changed(self)
         interrupt_all([life for life in lives if life.flow_run is self])
@@ -517,12 +519,15 @@ class FlowRun(Life):
     def _follow(self, calling: FlowRun) -> None:
         """Hold still, or go on, as the run that called it does."""
         while True:
-            hold = calling.book.hold
+            hold = calling.held  # which a cancel lifts: what a cleanup calls goes on
             try:
-                self.pause() if hold else self.resume(question=0)
+                if hold:
+                    self.pause()
+                elif self.book.hold:  # else there is nothing to lift, but maybe a question
+                    self.resume(question=0)
             except (NotActive, NotPaused):
                 pass
-            if calling.book.hold == hold:  # else somebody was faster
+            if calling.held == hold:  # else somebody was faster
                 return
 
     def ask(self, waiting: Waiting, read: Read | None = None) -> Question:
@@ -531,14 +536,18 @@ class FlowRun(Life):
         Args:
             waiting: what is asked.
             read: reads an answer; by default a go-ahead or a line of text.
+
+        Raises:
+            NobodyToAsk: it has ended, given up by those who could answer.
         """
         with self._lock:
+            if self.state.type in TERMINAL:
+                raise NobodyToAsk(f"{self!r} has ended: nobody answers what its code still asks.")
             self._asked_before += 1
             question = Question(replace(waiting, number=self._asked_before), read)
             self._questions.append(question)
             self._show_question()
-            if self.state.type is StateType.RUNNING:
-                self._move(Paused(waiting.text))
+            self._settle_pause()
         self.changed()
         return question
 
@@ -548,14 +557,13 @@ class FlowRun(Life):
             if question not in self._questions:
                 return
             self._drop(question)
+            self._settle_pause()
         self.changed()
 
     def _drop(self, question: Question) -> None:
         """Take a question for closed, under the lock; what is held stays so."""
         self._questions.remove(question)
         self._show_question()
-        if not self._questions and not self.book.still:
-            self._unpause()
 
     def _show_question(self) -> None:
         self.waiting = self._questions[0].waiting if self._questions else None
@@ -603,27 +611,44 @@ class FlowRun(Life):
                 threads[ident] = count
             else:
                 del threads[ident]
-        if self.book.hold:
-            self.settle_pause()
+            moved = self.book.hold and self._settle_pause()
+        if moved:
+            self.announce()
         return True
 
     def settle_pause(self) -> None:
         """Say PAUSED if all that was asked to hold still does."""
         with self._lock:
-            if not (self.book.still and self.held):
-                return
-            if self.state.type is StateType.RUNNING:
-                self._move(Paused())
-            elif self.state.type is not StateType.PAUSED or self._settled:
-                return
-            self._settled = True  # while it waits for a person, it has been PAUSED before
-        self.changed()
+            moved = self._settle_pause()
+        if moved:
+            self.announce()
+
+    def _settle_pause(self) -> bool:
+        """Say PAUSED, or no longer, under the lock; return whether that is news.
+
+        While a hold is asked the run is PAUSED if all of it holds still, else if it
+        waits for a person, whatever its tasks do.
+        """
+        paused = self.book.still if self.held else bool(self._questions)
+        if paused and self.state.type is StateType.RUNNING:
+            text = self._questions[0].waiting.text if self._questions else ""
+            return self._move(Paused(text))
+        if not paused and self.state.type is StateType.PAUSED:
+            return self._move(Running())
+        return False
 
     def adopt(self, child: Life) -> None:
         """Count a child in; see `Life.adopt`. What holds its parent holds it too."""
         super().adopt(child)
-        if self.book.hold and isinstance(child, FlowRun):
+        if self.held and isinstance(child, FlowRun):
             child._follow(self)
+
+    def list_task(self, task: TaskRun | Subflow | TaskImage) -> int:
+        """List a task and return its number, under the lock."""
+        self.task_runs.append(task)
+        if self.state.type in TERMINAL:  # code that was given up, or a thread that it left behind
+            self._history.run_changed(self)
+        return len(self.task_runs) - 1
 
     # -- the run's clock --------------------------------------------------------------
 
@@ -644,6 +669,7 @@ class FlowRun(Life):
             self._paused_clock_since = monotonic()
         if state.type in TERMINAL:
             self.waiting = None
+            self._questions.clear()
 
     # -- what it is made of -----------------------------------------------------------
 

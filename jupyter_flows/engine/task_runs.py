@@ -31,8 +31,7 @@ class Subflow:
         self.upstream = upstream
         self.parent = parent
         with parent._lock:
-            self.number = len(parent.flow_run.task_runs)
-            parent.flow_run.task_runs.append(self)
+            self.number = parent.flow_run.list_task(self)
         self.changed()
 
     @property
@@ -99,8 +98,7 @@ class TaskRun(Life):
         with self._lock:
             self.name = f"{task_name}-{flow_run._task_numbers[task_name]}"
             flow_run._task_numbers[task_name] += 1
-            self.number = len(flow_run.task_runs)
-            flow_run.task_runs.append(self)
+            self.number = flow_run.list_task(self)
             self._mark()
 
     @property

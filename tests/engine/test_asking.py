@@ -17,7 +17,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine import asking
-from jupyter_flows.errors import NobodyToAsk, NotInARun
+from jupyter_flows.errors import NobodyToAsk, NotInARun, NotPaused
 
 STILL = 0.05  # seconds for which nothing may move
 
@@ -239,3 +239,76 @@ def test_asking_outside_of_a_run_is_an_error():
     """`pause_flow_run()` outside of a run says that it needs one."""
     with pytest.raises(NotInARun):
         pause_flow_run()
+
+
+def test_a_cleanup_may_ask(until):
+    """What the cleanup of a cancelled run asks can be answered."""
+    answered = []
+
+    @flow
+    def body():
+        try:
+            time.sleep(3600)
+        finally:
+            pause_flow_run(key="keep the files?")
+            answered.append(1)
+
+    run = body.start()
+    until(lambda: run.state.is_running())
+    run.cancel()
+    until(lambda: run.waiting)
+    assert run.state.is_cancelling()
+    run.resume()
+    assert run.wait(20).state.is_cancelled()
+    assert answered
+
+
+def test_an_answer_to_a_run_is_none_to_its_subflow(until):
+    """Resuming a run that waits leaves what a subflow of it asks for another answer."""
+
+    @flow
+    def asks():
+        pause_flow_run()
+
+    @flow
+    def body():
+        runs.append(asks.start())
+        pause_flow_run()
+        runs[0].wait()
+
+    runs = []
+    run = body.start()
+    until(lambda: runs and runs[0].state.is_paused() and run.state.is_paused())
+    run.resume()
+    assert run.state.is_running()
+    assert runs[0].state.is_paused()
+    runs[0].resume()
+    assert run.wait(20).state.is_completed()
+    assert runs[0].state.is_completed()
+
+
+def test_code_that_was_given_up_asks_nobody(until):
+    """What code asks after its run was given up is a clear error, and the run waits for nobody."""
+    begun, go_on, refused = threading.Event(), threading.Event(), []
+
+    @flow
+    def body():
+        begun.set()
+        try:
+            go_on.wait(20)
+        finally:
+            try:
+                pause_flow_run()
+            except NobodyToAsk as error:
+                refused.append(str(error))
+
+    run = body.start()
+    begun.wait(20)
+    run.cancel(grace=3600)
+    run.abandon()
+    go_on.set()
+    until(lambda: refused)
+    assert "has ended" in refused[0]
+    assert run.waiting is None
+    with pytest.raises(NotPaused):
+        run.resume()

@@ -1,6 +1,7 @@
 """Cancels that race: with each other, and with the end of what they are to stop."""
 
 import asyncio
+import queue
 import random
 import threading
 import time
@@ -9,7 +10,12 @@ from jupyter_flows import (
     checkpoint,
     current_run,
     flow,
+    shield,
+    task,
 )
+from jupyter_flows.engine import ports
+from jupyter_flows.engine.injecting import may_inject
+from jupyter_flows.engine.stacks import stack_of
 from jupyter_flows.engine.timers import ring
 from jupyter_flows.states import TERMINAL
 
@@ -167,3 +173,54 @@ def test_a_kill_leaves_the_event_loop_of_a_cleanup_alone(until):
     run.kill()
     run.wait(10)
     assert run.state.name == "Cancelled"
+
+
+def test_a_kill_does_not_hit_what_the_engine_calls(until, monkeypatch):
+    """No exception is injected into the standard library's code while that works for the engine."""
+    full = queue.Queue(maxsize=1)
+    full.put("blocks the next")
+
+    @task
+    def step():
+        monkeypatch.setattr(ports, "listeners", [full.put])  # blocks where the engine calls it
+
+    @flow
+    def body():
+        step()
+        time.sleep(FOR_EVER)
+
+    def is_blocked():
+        return run.thread and any(f.f_code.co_name == "put" for f in stack_of(run.thread))
+
+    run = body.start()
+    until(is_blocked)
+    assert not may_inject(run)
+    monkeypatch.setattr(ports, "listeners", [])
+    full.get()
+    run.kill()
+    assert run.wait(20).state.is_cancelled()
+
+
+def test_a_rung_is_not_taken_twice(until):
+    """An alarm that rings as the last rung is taken takes none beyond that."""
+    rung = []
+
+    @flow(cancel_grace_seconds=FOR_EVER)
+    def body():
+        with shield():
+            go_on.wait(20)
+
+    go_on = threading.Event()
+    run = body.start()
+    until(lambda: run.thread)
+    run.cancel()
+    alarm = run.ladder._alarm.callback
+    run.kill()
+    alarm()
+    rung.append(run.ladder.rung)
+    go_on.set()
+    run.wait(20)
+    assert rung == [2]
+    assert run.ladder._alarm.callback is None
+    run.ladder._wait()  # as one that waits while the run ends
+    assert run.ladder._alarm.callback is None

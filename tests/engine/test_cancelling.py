@@ -599,3 +599,26 @@ def test_a_paused_run_can_be_cancelled(kind, until):
         until(lambda run=run: run.state.is_paused())
         run.cancel()
         assert run.wait(20).state.is_cancelled()
+
+
+def test_a_cancel_reaches_tasks_whose_caller_has_ended(until):
+    """A task that was submitted by a task that has ended is cancelled with their flow."""
+
+    @task
+    def goes_on():
+        while True:
+            time.sleep(0.01)
+
+    @task
+    def submits():
+        goes_on.submit()
+
+    @flow
+    def body():
+        submits()
+
+    run = body.start()
+    until(lambda: len(run.tasks) == 2 and run.tasks[0].state.is_completed())
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert run.tasks[1].state.is_cancelled()

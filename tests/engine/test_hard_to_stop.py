@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from jupyter_flows import CancelledRun, checkpoint, flow, run_process, task, timeout
+from jupyter_flows.engine.injecting import may_inject
 from jupyter_flows.states import StateType
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -369,3 +370,85 @@ def test_what_a_forked_process_prints():
         [sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines() == ["from the child", "['from the run']"], done.stderr
+
+
+def test_what_was_given_up_stays_as_it_was(until):
+    """A run that timed out and was given up keeps its reason, and is not tried again."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @flow(timeout_seconds=0.01, retries=1)
+    def body():
+        begun.set()
+        go_on.wait(20)
+        raise ValueError
+
+    run = body.start()
+    begun.wait(20)
+    until(lambda: run.cancel_reason)
+    run.abandon()
+    before = run.record()
+    go_on.set()
+    until(lambda: run.thread is None)
+    assert run.record() == before
+    assert before.reason == "timeout"
+    assert run.attempt == 1
+
+
+def test_tasks_of_what_was_given_up_are_given_up(until):
+    """A task that a run is in, or begins, when it is given up ends as it does."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @task
+    def begins_late():
+        return None
+
+    @task
+    def blocks():
+        begun.set()
+        try:
+            go_on.wait(20)
+        finally:
+            begins_late()
+
+    @flow
+    def body():
+        blocks()
+
+    run = body.start()
+    begun.wait(20)
+    run.cancel(grace=3600)
+    run.abandon()
+    assert [each.state.name for each in run.tasks] == ["Abandoned"]
+    go_on.set()
+    until(lambda: run.thread is None)
+    assert [each.state.name for each in run.tasks] == ["Abandoned"] * 2
+    assert not run.active
+
+
+@since_312
+def test_a_kill_hits_no_other_task_of_the_loop(until):
+    """A killed task whose event loop is blocked by another is not hit in the other's code."""
+    stop = []
+
+    @task(timeout_seconds=0.01)
+    async def times_out():
+        await asyncio.sleep(3600)
+
+    @task
+    async def blocks():
+        while not stop:
+            pass
+        return "done"
+
+    @flow(cancel_grace_seconds=0.01, kill_grace_seconds=0.02)
+    async def body():
+        return await asyncio.gather(times_out(), blocks(), return_exceptions=True)
+
+    run = body.start()
+    until(lambda: run.tasks and run.tasks[0].killed)
+    assert not may_inject(run.tasks[0])
+    assert may_inject(run.tasks[1])
+    assert may_inject(run)
+    stop.append(1)
+    assert run.result(20)[1] == "done"
+    assert run.tasks[0].state.name == "TimedOut"

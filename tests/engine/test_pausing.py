@@ -11,6 +11,7 @@ from jupyter_flows import (
     NotPaused,
     checkpoint,
     flow,
+    pause_flow_run,
     progress,
     shield,
     task,
@@ -20,6 +21,7 @@ from jupyter_flows.engine.ports import NoHistory
 from jupyter_flows.errors import NotActive
 
 STILL = 0.05  # seconds for which nothing may move
+FOR_EVER = 3600
 
 
 class Counter:
@@ -648,3 +650,97 @@ def test_a_wait_for_a_retry_is_held_too(until):
     assert attempts == [1]
     run.resume()
     assert run.wait(20).state.is_completed()
+
+
+# -- what moves while PAUSED was said ----------------------------------------------------
+
+
+def test_a_pause_of_a_run_that_waits_for_a_person_holds_its_tasks_too(counter, until):
+    """A run that waits for approval and is paused as well is PAUSED when its tasks hold still."""
+    go_on = threading.Event()
+
+    @task
+    def works():
+        with shield():
+            go_on.wait(20)
+        while not counter.stop:
+            counter.step()
+            checkpoint()
+
+    @flow
+    def body():
+        works.submit()
+        pause_flow_run()
+
+    run = body.start()
+    until(lambda: run.state.is_paused() and len(run.tasks) == 1)
+    until(lambda: run.tasks[0].state.is_running())
+    run.pause()
+    assert run.state.is_running()
+    assert run.asked == "pause"
+    go_on.set()
+    until(lambda: run.state.is_paused(), "the task holds still")
+    assert counter.stands_still()
+    run.resume()
+    assert run.state.is_paused()  # for the approval
+    until(lambda: counter.steps, "the task goes on")
+    counter.stop = True
+    run.resume()
+    assert run.wait(20).state.is_completed()
+
+
+def test_a_task_that_is_cancelled_while_its_run_is_paused_is_not_hidden(until):
+    """While a cancelled task of a paused run cleans up, the run is not said to be PAUSED."""
+    futures, cleaning, clean = [], threading.Event(), threading.Event()
+
+    @task
+    def works():
+        try:
+            time.sleep(FOR_EVER)
+        finally:
+            cleaning.set()
+            clean.wait(20)
+
+    @flow
+    def body():
+        futures.append(works.submit())
+        futures[0].wait()
+
+    run = body.start()
+    until(lambda: futures and futures[0].state.is_running())
+    run.pause()
+    until(lambda: run.state.is_paused())
+    futures[0].cancel()
+    assert cleaning.wait(20)
+    assert run.state.is_running()
+    assert run.asked == "pause"
+    clean.set()
+    until(lambda: run.state.is_paused())
+    assert futures[0].state.is_cancelled()
+    run.resume()
+    assert run.wait(20).state.is_completed()
+
+
+def test_a_subflow_of_a_cleanup_is_not_held(until):
+    """What a run that was paused and then cancelled calls in its cleanup is not held."""
+    cleaned = []
+
+    @flow
+    def cleans():
+        checkpoint()
+        cleaned.append(1)
+
+    @flow
+    def body():
+        try:
+            time.sleep(FOR_EVER)
+        finally:
+            cleans()
+
+    run = body.start()
+    until(lambda: run.state.is_running())
+    run.pause()
+    until(lambda: run.state.is_paused())
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert cleaned

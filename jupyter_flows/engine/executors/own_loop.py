@@ -10,8 +10,7 @@ from contextvars import copy_context
 from typing import ClassVar
 
 from jupyter_flows.engine.executors.contract import Executor
-from jupyter_flows.engine.loops import with_its_tasks
-from jupyter_flows.engine.runner import Plan, closing_generators, run_on_own_loop
+from jupyter_flows.engine.runner import Plan, run_on_own_loop
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.threads import EngineThread
 
@@ -27,8 +26,6 @@ class OwnLoopExecutor(Executor):
 
 
 def _run(run: FlowRun, plan: Plan) -> None:
-    body = plan.body
-    plan = plan.with_body(lambda: with_its_tasks(lambda: closing_generators(run, body)))
     run.start_worker()
     try:
         run_on_own_loop(run, plan)
