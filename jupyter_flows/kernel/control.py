@@ -91,7 +91,7 @@ class Control:
             return self._actions[type(request)](request)
         except FlowsError as error:
             return messages.refused(error)
-        except Exception as error:  # a fault of ours: the client is to hear of it too
+        except BaseException as error:  # whosever fault: the client hears of it, too
             return messages.refused(error)
 
     def _find(self, run_id: str) -> FlowRun:
