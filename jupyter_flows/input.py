@@ -138,7 +138,7 @@ class Expected:
             given = self._model.model_validate_json(json.dumps({} if answer is None else answer))
         except ValidationError as error:
             raise InvalidInput(f"{_complaints(error)} The run waits on.") from None
-        except Exception as error:  # of a validator of theirs
+        except (Exception, SystemExit) as error:  # of a validator of theirs
             raise InvalidInput(
                 f"A validator of {self._model.__name__} failed: {type(error).__name__}: "
                 f"{_one_line(str(error))}. The run waits on."

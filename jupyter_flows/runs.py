@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 
 from jupyter_flows.engine import ports, registry
 from jupyter_flows.engine.moments import Moment, seconds_since_epoch
+from jupyter_flows.engine.options import checked_metadata
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import FlowsError, NotActive, NotReplayable, UnknownRun
 from jupyter_flows.states import TERMINAL, StateType
@@ -45,6 +46,10 @@ class Filters(TypedDict, total=False):
     name: Words | None
     tag: Words | None
     limit: int | None
+
+
+_ALL = frozenset({"limit", "tags", "tag", "metadata"})
+"""Filters that choose every run when they are empty: by those alone no run is acted on."""
 
 
 class Controlled(builtins.list[FlowRun]):
@@ -90,10 +95,16 @@ def list(
         name: the same as `names`.
         tag: the same as `tags`.
         limit: how many at the most; None for all.
+
+    Raises:
+        TypeError: a filter is not what it should be.
+        ValueError: likewise.
     """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must be 0 or more, or None, not {limit}.")
     earliest, latest = seconds_since_epoch("since", since), seconds_since_epoch("until", until)
     wanted_states, wanted_names = _words(states, state), _words(names, name)
-    wanted_tags, wanted_metadata = _words(tags, tag), dict(metadata or {})
+    wanted_tags, wanted_metadata = _words(tags, tag), checked_metadata(metadata)
     found = [
         run
         for run in registry.known()
@@ -229,7 +240,9 @@ def _control(
     another run, which is listed in the place of the one that it was given.
     """
     by_ids = bool(run_ids) or ids is not None
-    by_filters = any(value is not None for name, value in filters.items() if name != "limit")
+    by_filters = any(value is not None for name, value in filters.items() if name not in _ALL)
+    by_filters = by_filters or bool(_words(filters.get("tags"), filters.get("tag")))
+    by_filters = by_filters or bool(filters.get("metadata"))
     if by_ids and by_filters:
         raise ValueError("Give ids or filters, not both.")
     if not by_ids and not by_filters:

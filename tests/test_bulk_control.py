@@ -98,7 +98,7 @@ def test_ids_and_filters_exclude_each_other(start, act):
         act(run.id, tag="chosen")
     with pytest.raises(ValueError, match="not both"):
         act(ids=[], tag="chosen")
-    for nothing in ({}, {"tags": None}, {"limit": 3}):
+    for nothing in ({}, {"tags": None}, {"limit": 3}, {"tags": []}, {"metadata": {}}):
         with pytest.raises(ValueError, match="Say which runs"):
             act(**nothing)
     assert run.state.is_running()
@@ -108,6 +108,7 @@ def test_ids_and_filters_exclude_each_other(start, act):
 def test_an_empty_list_of_ids_is_no_run():
     """A selection that came out empty acts on nothing, rather than on everything."""
     assert runs.cancel(ids=[]) == []
+    assert runs.cancel(names=[]) == []
 
 
 def test_runs_are_controlled_by_filters(start, until):
@@ -208,6 +209,14 @@ def test_odd_metadata_is_refused_where_it_is_written(metadata):
     """Metadata is a bounded dict of texts, or the flow is not made."""
     with pytest.raises(ValueError, match="metadata m"):
         flow(lambda: 1, name="x", metadata=metadata)
+
+
+def test_an_odd_filter_is_refused():
+    """A limit below 0, and metadata that no run can have, are errors."""
+    with pytest.raises(ValueError, match="limit must be 0 or more"):
+        runs.list(limit=-1)
+    with pytest.raises(ValueError, match="metadata must be a dict"):
+        runs.list(metadata="customer")
 
 
 def test_times_find_runs():

@@ -41,6 +41,8 @@ class Order(RunInput):
             raise ValueError("thirteen brings\nbad luck")
         if count == 14:
             raise ZeroDivisionError("a fault of the validator's")
+        if count == 15:
+            raise SystemExit("it exits")
         return count
 
 
@@ -107,6 +109,8 @@ def test_input_that_does_not_fit_is_refused_to_who_gives_it(waits, worker):
         runs.resume(run.id, run_input={"size": "S", "count": 13})
     with pytest.raises(InvalidInput, match="ZeroDivisionError: a fault of the validator's"):
         run.resume({"size": "S", "count": 14})
+    with pytest.raises(InvalidInput, match="SystemExit: it exits"):
+        run.resume({"size": "S", "count": 15})
     assert run.state.is_paused()
     assert run.record().waiting.number == 1
     run.resume({"size": "S"})

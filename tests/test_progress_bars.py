@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +115,28 @@ def update_alone():
 def test_update_without_a_bar_counts_for_the_run(on):
     """Where no bar is open, `progress.update` begins one of the run's, without a total."""
     assert shown(ended(update_alone, on=on)) == [("progress", 5, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "total", "told"),
+    [
+        (Fraction(5, 2), Decimal(10), (2.5, 10)),
+        (float("nan"), float("nan"), (0, None)),
+        (float("inf"), float("inf"), (0, None)),
+        (10**400, "many", (0, None)),
+        (2**53, 2**60, (2.0**53, 2.0**60)),
+    ],
+)
+def test_whatever_counts_is_told_as_plain_numbers(steps, total, told):
+    """A bar that counts in numbers of another kind, or without end, is told as JSON has it."""
+
+    def body():
+        with progress(total=total):
+            progress.update(steps)
+
+    (bar,) = ended(body).progress
+    assert (bar.done, bar.total) == told
+    assert {type(bar.done), type(bar.total)} <= {int, float, type(None)}
 
 
 def test_async_loops():

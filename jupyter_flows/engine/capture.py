@@ -58,8 +58,8 @@ def install() -> None:
     """Put every router in place that is not there yet."""
     with _lock:
         if current.get() is None:  # in a run it may be the run that has replaced its `sys.stdout`
-            _route_stream(sys.stdout, STDOUT)
-            _route_stream(sys.stderr, STDERR)
+            route_stream(sys.stdout, STDOUT)
+            route_stream(sys.stderr, STDERR)
         _route(builtins, "input", _input)
         _route(sys, "breakpointhook", _breakpointhook)
         _route(threading.Thread, "start", _start_thread)
@@ -86,7 +86,8 @@ def _route(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[
 # -- streams ----------------------------------------------------------------------------
 
 
-def _route_stream(stream: TextIO | None, level: int) -> None:
+def route_stream(stream: TextIO | None, level: int) -> None:
+    """Let what a run writes to a stream be a line of its log, of this level. Harmless again."""
     if stream is None or getattr(stream.write, _ROUTER, False):
         return
     write, flush = _routed_write(stream.write, level), _routed_flush(stream.flush, level)

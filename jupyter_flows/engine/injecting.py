@@ -14,6 +14,8 @@ Guarantees:
   (from Python 3.12 on; before, a loop's plain tasks are not told apart).
 - The engine's own threads alone are hit, never one of the user's or the kernel's,
   and never while it imports a module, is in the engine, or in a shield.
+- Where it is hit is what was looked at: from the last look to the raise no other
+  thread runs. So what the engine has begun there it also ends.
 - Whether it was raised is known: the exception says so itself when it is made.
 """
 
@@ -21,7 +23,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import sys
 import threading
+from itertools import pairwise, starmap
+from operator import methodcaller
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -43,18 +48,20 @@ _clear_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void
 )
 
 
-def may_inject(life: Life) -> bool:
-    """Whether the life's code runs on a thread, and at a place, that may be hit at all."""
+def place_to_hit(life: Life) -> FrameType | None:
+    """Return the top frame of the life's thread, if that, and where it is, may be hit at all."""
     ident = life.thread
     if ident is None or life.shielded or is_shielded_thread(ident):
-        return False
+        return None
     ours = any(isinstance(t, EngineThread) and t.ident == ident for t in threading.enumerate())
     frames = stack_of(ident) if ours else []
     if not frames or _is_in_engine(frames) or not _is_running(life):
-        return False
+        return None
     if not any(each.f_code in entries for each in frames):
-        return False  # an event loop between two steps of the body: to hit it would break it
-    return not any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames)
+        return None  # an event loop between two steps of the body: to hit it would break it
+    if any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames):
+        return None
+    return frames[0]
 
 
 def _is_running(life: Life) -> bool:
@@ -72,34 +79,38 @@ def _is_running(life: Life) -> bool:
 
 
 def _is_in_engine(frames: list[FrameType]) -> bool:
-    """Whether a stack is in the engine, or in the standard library on its behalf."""
-    for frame in frames:
-        if frame.f_code in entries and frame is not frames[0]:
-            return False  # a body that is the standard library's
+    """Whether a stack ends in the engine, or in what that calls of the standard library."""
+    if is_engine_module(frames[0].f_globals.get("__name__")):
+        return True
+    for frame, caller in pairwise(frames):
+        if frame.f_code in entries:
+            return False
         if is_engine_module(frame.f_globals.get("__name__")):
-            return True
+            return caller.f_code not in entries  # which may enter a body that the engine made
         if is_own(frame.f_code, packages=True):
             return False
     return False
 
 
-def inject(life: Life, *, unmoved: tuple[FrameType, int] | None = None) -> bool:
-    """Raise the cancel of a life in the thread that runs it; return False if it has stopped.
+def inject(life: Life, place: FrameType, offset: int | None = None) -> bool:
+    """Raise the cancel of a life in the thread that runs it; return False if it has gone on.
 
     Args:
         life: what is to stop.
-        unmoved: do nothing unless the thread's top frame is still this, at this offset.
+        place: the frame that must be on top of its thread still.
+        offset: the offset that this must be at, if not any.
     """
     with life._lock:
         ident = life.thread
         if (life.decided and not life.flow_run.abandoned) or ident is None:
             return False
         error = _cancellation(life)
-        if unmoved is not None:
-            frame, offset = unmoved
-            if stack_of(ident)[:1] != [frame] or frame.f_lasti != offset:
-                return False
         life.injected = True
+        look = map(methodcaller("get", ident), starmap(sys._current_frames, [()]))
+        # What follows is C, called by no CALL: only after one might another thread go on.
+        (top,) = look
+        if top is not place or offset not in (None, top.f_lasti):
+            return False
         return bool(_set_async_exc(ident, error))
 
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from jupyter_flows.engine import checkpoints, monitoring
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.helping import helpers_of
-from jupyter_flows.engine.injecting import inject, may_inject
+from jupyter_flows.engine.injecting import inject, place_to_hit
 from jupyter_flows.engine.life import INTERRUPT
 from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.safe_lines import (
@@ -202,8 +202,9 @@ monitoring.call_back(_at_instruction)
 
 
 def _force(life: Life) -> None:
-    if may_inject(life):
-        inject(life)
+    top = place_to_hit(life)
+    if top is not None:
+        inject(life, top)
     root = life.root  # which its own thread takes away
     if root is not None:
         root.interrupt()
@@ -212,9 +213,9 @@ def _force(life: Life) -> None:
 
 def _inject_if_safe(life: Life) -> None:
     """Hit a thread that waits for its turn, between two instructions, at a safe point."""
-    frames = [] if life.thread is None or not may_inject(life) else stack_of(life.thread)
-    if not frames:
+    top = place_to_hit(life)
+    if top is None:
         return
-    top, offset = frames[0], frames[0].f_lasti
+    offset = top.f_lasti
     if offset in turns(top.f_code) and checkpoints.is_place_to_stop(life, top):
-        inject(life, unmoved=(top, offset))
+        inject(life, top, offset)

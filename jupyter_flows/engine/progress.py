@@ -17,6 +17,7 @@ import operator
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from math import isfinite
 from time import time
 from typing import Any
 
@@ -24,6 +25,7 @@ from jupyter_flows.records import ProgressRecord
 
 MOST = 100  # bars of a run; a view shows a few
 _SMOOTHING = 0.3  # weight of the newest measure of the rate, as in tqdm
+_COUNTABLE = 2**53  # up to where JSON's readers count every whole number
 _RATE_SECONDS = 0.25  # how often the rate is measured
 
 _adding = allocate_lock()  # held for one addition
@@ -121,12 +123,23 @@ class Bar:
             number=self.number,
             parent=self.parent.number if self.parent else None,
             label=self.label,
-            done=self.done,
-            total=self.total,
+            done=_plain(self.done) or 0,
+            total=_plain(self.total),
             started=self.started,
             ended=self.ended,
-            rate=self._rate_now(),
+            rate=_plain(self._rate_now()),
         )
+
+
+def _plain(number: Any) -> float | None:
+    """Return a number as JSON has it, such as one of numpy's; None for what is none, or no end."""
+    if type(number) is int and abs(number) < _COUNTABLE:
+        return number
+    try:
+        plain = float(number)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return plain if isfinite(plain) else None
 
 
 class Bars:

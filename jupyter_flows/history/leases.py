@@ -169,6 +169,7 @@ class Leases:
         self._store: LeaseStore | None = None
         self._mine: set[int] = set()
         self._left: set[int] = set()  # given back, and not yet written down
+        self._lost: set[int] = set()  # taken by other kernels, and not yet given back
         self._looked = -math.inf  # when last for kernels that are gone
         self._beating: threading.Thread | None = None
         self._end = threading.Event()
@@ -199,7 +200,9 @@ class Leases:
             self._looked = clock.monotonic()
             store.clear_gone()
         held, waiting = store.grant(self._kernel.id)
-        if not held | waiting >= set(tickets):
+        with self._lock:  # of what was given back meanwhile nothing is lost
+            lost = (self._mine | self._lost).intersection(tickets) - held - waiting
+        if lost:
             raise StoreUnavailable(
                 f"The store of runs {self._path} has lost a place in line for a slot, as this "
                 "kernel seemed to be gone. Try again."
@@ -209,6 +212,7 @@ class Leases:
     def leave(self, ticket: int) -> None:
         """Give slots back, or a place in line; what cannot be written now is later."""
         with self._lock:
+            self._lost.discard(ticket)
             if ticket not in self._mine or self._pid != os.getpid():
                 return
             self._mine.discard(ticket)
@@ -279,6 +283,7 @@ class Leases:
         with self._lock:
             lost = tickets & self._mine
             self._mine -= lost
+            self._lost |= lost
         if lost:
             _logger.warning(
                 "Other kernels took this one for gone, as it was silent for too long, and have "

@@ -91,7 +91,7 @@ class Control:
             return self._actions[type(request)](request)
         except FlowsError as error:
             return messages.refused(error)
-        except Exception as error:  # a fault of ours: the client is to hear of it too
+        except BaseException as error:  # whosever fault: the client hears of it, too
             return messages.refused(error)
 
     def _find(self, run_id: str) -> FlowRun:
@@ -138,16 +138,15 @@ class Control:
         if run is not None:
             first, count = run.log.first, run.log.count
         else:
-            record = self._archived(request.run)
-            first, count = record.log_first, record.log_count
+            first = count = self._archived(request.run).log_count  # none is in memory
         lines: list[LogLine] = []
         if request.start < first:
             lines = self._archive.lines(request.run, request.start, min(stop, first))
         if run is not None:
             lines += run.log.read(max(request.start, first), stop)
-            if first > 0:
-                archived = self._archive.first_line(request.run)
-                first = first if archived is None else min(first, archived)
+        if first > 0:
+            archived = self._archive.first_line(request.run)
+            first = first if archived is None else min(first, archived)
         shown: list[list[Any]] = []
         room = _REPLY_CHARACTERS
         for line in lines:

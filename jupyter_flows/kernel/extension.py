@@ -30,7 +30,16 @@ from jupyter_flows.history.leases import Leases
 from jupyter_flows.history.results import folder_beside
 from jupyter_flows.history.store import Store
 from jupyter_flows.history.writer import Writer
-from jupyter_flows.kernel import completion, figures, inputs, log_options, rich, routing, tracebacks
+from jupyter_flows.kernel import (
+    completion,
+    figures,
+    inputs,
+    log_options,
+    prompt,
+    rich,
+    routing,
+    tracebacks,
+)
 from jupyter_flows.kernel.archive import StoreArchive
 from jupyter_flows.kernel.channel import ControlChannel
 from jupyter_flows.kernel.control import Control
@@ -80,6 +89,7 @@ class Extension:
         ports.listeners.append(self._watcher.moved)
         asking.can_ask = self._can_ask
         capture.install()
+        prompt.install(self._shell)
         log_options.apply(self._config)
         rich.install(self._shell)
         figures.install()

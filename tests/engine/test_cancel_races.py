@@ -14,7 +14,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine import ports
-from jupyter_flows.engine.injecting import may_inject
+from jupyter_flows.engine.injecting import place_to_hit
 from jupyter_flows.engine.stacks import stack_of
 from jupyter_flows.engine.timers import ring
 from jupyter_flows.states import TERMINAL
@@ -194,7 +194,7 @@ def test_a_kill_does_not_hit_what_the_engine_calls(until, monkeypatch):
 
     run = body.start()
     until(is_blocked)
-    assert not may_inject(run)
+    assert not place_to_hit(run)
     monkeypatch.setattr(ports, "listeners", [])
     full.get()
     run.kill()

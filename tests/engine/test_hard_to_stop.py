@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from jupyter_flows import CancelledRun, checkpoint, flow, run_process, task, timeout
-from jupyter_flows.engine.injecting import may_inject
+from jupyter_flows.engine.injecting import place_to_hit
 from jupyter_flows.states import StateType
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -446,9 +446,9 @@ def test_a_kill_hits_no_other_task_of_the_loop(until):
 
     run = body.start()
     until(lambda: run.tasks and run.tasks[0].killed)
-    until(lambda: may_inject(run.tasks[1]))  # not while it is just in the engine
-    assert not any(may_inject(run.tasks[0]) for _ in range(100))
-    until(lambda: may_inject(run))
+    until(lambda: place_to_hit(run.tasks[1]))  # not while it is just in the engine
+    assert not any(place_to_hit(run.tasks[0]) for _ in range(100))
+    until(lambda: place_to_hit(run))
     stop.append(1)
     assert run.result(20)[1] == "done"
     assert run.tasks[0].state.name == "TimedOut"

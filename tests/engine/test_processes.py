@@ -296,6 +296,26 @@ def test_processes_that_its_code_forks():
     assert set(lines(run, "stdout")) == {f"worker {i}" for i in range(100)}
 
 
+def test_a_signal_to_a_process_that_has_just_been_forked():
+    """A signal that comes while the run's code forks ends the new process as any other does."""
+
+    def body():
+        import signal
+        import time
+
+        ends = []
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                time.sleep(1)
+                os._exit(0)
+            os.kill(pid, signal.SIGTERM)
+            ends.append(os.WTERMSIG(os.waitpid(pid, 0)[1]))
+        return ends
+
+    assert ended(body).result() == [15] * 20
+
+
 def test_a_system_without_processes(monkeypatch):
     """Where there is no fork, as on Windows, the worker is refused and another one named."""
     monkeypatch.delattr(os, "fork")

@@ -223,6 +223,34 @@ def test_a_place_that_was_lost_is_told(make: Make, path: Path) -> None:
         one.grant([ticket])
 
 
+def test_a_place_that_is_given_up_is_not_lost(make: Make) -> None:
+    """Who gives its place up while others are looked after, as when it is cancelled, fails none."""
+    one = make()
+    one.set_limit("db", 1)
+    holder, _ = one.enter(["db"], 1)
+    given_up, _ = one.enter(["db"], 1)
+    waits, _ = one.enter(["db"], 1)
+    one.leave(given_up)
+    assert one.grant([given_up, waits]) == set()
+    one.leave(holder)
+    assert one.grant([given_up, waits]) == {waits}
+
+
+def test_a_place_that_was_lost_and_told_is_lost(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
+) -> None:
+    """Who waits hears that its place is lost, also when the kernel's log has been told."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
+    one = make()
+    one.set_limit("db", 0)
+    ticket, _ = one.enter(["db"], 1)
+    with Store(path) as store, store._transaction():
+        store._execute("forget_leases", {"kernel": "kernel-1"})
+    until(lambda: one._beating is None)
+    with pytest.raises(StoreUnavailable, match="lost a place in line"):
+        one.grant([ticket])
+
+
 def test_a_slot_that_was_lost_is_told(
     make: Make,
     path: Path,

@@ -174,3 +174,21 @@ def test_a_validator_that_takes_long_holds_up_nobody_else(flows: Any) -> None:
     assert flows.state(run) == "PAUSED"
     flows.run("go.set()\ncontrol._RESUME_SECONDS = 6.0")
     assert flows.until(run, "COMPLETED")["result"] == "3"
+
+
+def test_a_validator_that_raises_what_ends_threads_is_told(flows: Any) -> None:
+    """Whatever a validator raises the client gets a reply, and the kernel goes on answering."""
+    flows.run(
+        "%%flow odd --no-view\n"
+        "from pydantic import field_validator\nfrom jupyter_flows import RunInput, pause_flow_run\n"
+        "class Odd(RunInput):\n    n: int\n"
+        "    @field_validator('n')\n    @classmethod\n"
+        "    def check(cls, n):\n        if n == 1: raise KeyboardInterrupt\n        return n\n"
+        "pause_flow_run(wait_for_input=Odd).n"
+    )
+    run = flows.latest()
+    flows.until(run, "PAUSED")
+    refused = flows.ask({"protocol": 1, "action": "resume", "run": run, "input": {"n": 1}})
+    assert (refused["status"], refused["ename"]) == ("error", "KeyboardInterrupt")
+    flows.control("resume", run=run, input={"n": 2})
+    assert flows.until(run, "COMPLETED")["result"] == "2"

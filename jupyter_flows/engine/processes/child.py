@@ -113,9 +113,22 @@ def main(end: socket.socket, out: int, err: int, clock: SharedClock) -> NoReturn
     message = channel.receive()
     if message is None:
         os._exit(0)
-    os.register_at_fork(after_in_child=_leave)
+    os.register_at_fork(before=_hold_back, after_in_parent=_let_come, after_in_child=_leave)
     tell_engine(clock.read())
     _Child(channel, message[0]).work()
+
+
+_HANDLED = (signal.SIGTERM, signal.SIGINT)
+_forking = threading.local()
+
+
+def _hold_back() -> None:
+    """Let signals wait while this thread forks: the handlers there are for this process alone."""
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
+
+def _let_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
 def _leave() -> None:
@@ -126,6 +139,7 @@ def _leave() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_come()
 
 
 class _Child:
@@ -145,7 +159,7 @@ class _Child:
 
     def work(self) -> NoReturn:
         """Carry the order out."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _HANDLED:
             signal.signal(number, self._note_signal)
         self._settle_in()
         kind: type[Executor] = _OnALoop if self._order.is_async else _OnAThread
