@@ -85,8 +85,16 @@ class Future(ResultToCome, Generic[R]):
         """Ask the task to stop; return whether this call asked."""
         return self.task_run.ask_cancel("user")
 
+    def __reduce__(self) -> Any:
+        """Travel to another process as its state: a flow there returns its tasks' states."""
+        return _as_it_is, (self.state,)
+
     def __repr__(self) -> str:
         return f"<Future {self.task_run.name!r}>"
+
+
+def _as_it_is(state: State) -> State:
+    return state
 
 
 class FutureList(list[Future[R]]):
@@ -113,6 +121,10 @@ class FutureList(list[Future[R]]):
             if raise_on_failure:
                 future.result()
         return [future.result(raise_on_failure=raise_on_failure) for future in self]
+
+    def __reduce__(self) -> Any:
+        """Travel to another process as a list of states."""
+        return list, (list(self),)
 
 
 class SubmittedTasks:

@@ -9,7 +9,7 @@ What a call waits for must complete. If it does not the call is not ready: its r
 before it begins, under the name NotReady, and says why. It is CANCELLED if something that
 it waits for was, so that a flow that waits for it is too, else FAILED: Prefect has it
 PENDING for ever, but a run is to end. `allow_failure` lets it run all the same, after a
-failure; a cancel is none.
+failure; a cancel is none. As in Prefect no hook is called for a run that was not ready.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jupyter_flows.engine.outcomes import ResultToCome
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import UpstreamTaskError
-from jupyter_flows.states import TERMINAL, Cancelled, Failed, State, StateType
+from jupyter_flows.states import NOT_READY, TERMINAL, Cancelled, Failed, State, StateType
 
 ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, NoneType})
 _ROWS = (list, tuple, set, frozenset)
@@ -60,9 +60,6 @@ class Source(NamedTuple):
         if state.type is StateType.COMPLETED:
             return True
         return self.may_fail and (state.type is StateType.FAILED or state.name == NOT_READY)
-
-
-NOT_READY = "NotReady"
 
 
 class Inputs:
