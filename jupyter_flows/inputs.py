@@ -120,12 +120,9 @@ def inputs_of(
     return Inputs(args, kwargs, found) if found or marked else None
 
 
-def are_plain(values: Collection[Any], run: FlowRun) -> bool:
-    """Whether values hold nothing that `inputs_of` or `upstream` would find: quick to tell."""
-    if not ATOMS.issuperset(map(type, values)):
-        return False
-    results = run.results
-    return not results or results.keys().isdisjoint(map(id, values))
+def are_plain(values: Collection[Any]) -> bool:
+    """Whether values hold nothing that `inputs_of` would find: quick to tell."""
+    return ATOMS.issuperset(map(type, values))
 
 
 def sources_in(value: Any) -> list[Source]:
@@ -235,6 +232,13 @@ def upstream(
         for value in values:
             _trace(value, run.results, numbers, ())
     return tuple(sorted(numbers))
+
+
+def upstream_of_plain(run: FlowRun, values: Collection[Any]) -> tuple[int, ...]:
+    """Do what `upstream` does with values that `are_plain`, quickly."""
+    results = run.results
+    numbers = {results[key] for key in map(id, values) if key in results}
+    return tuple(sorted(numbers)) if numbers else ()
 
 
 def upstream_of_mapped(run: FlowRun, values: Iterable[Any]) -> frozenset[int]:

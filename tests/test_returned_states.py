@@ -176,3 +176,15 @@ def test_futures_that_a_flow_in_a_process_returns(shape):
 
     here = flow(shape)
     assert as_results(returns.start().result(20)) == as_results(here())
+
+
+def test_a_list_that_holds_itself():
+    """A list that holds itself is returned and passed on like any other value."""
+    ring = [works]
+    ring[0] = ring
+
+    @flow
+    def passes_on():
+        return works(works(ring))
+
+    assert passes_on.start().result(20) is ring
