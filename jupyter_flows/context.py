@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import time
 from typing import Any
 
@@ -202,6 +202,37 @@ class RunContext:
         life = self._life.listed
         return life if isinstance(life, TaskRun) else None
 
+    @property
+    def flow(self) -> Any:
+        """The flow, or the task that is called outside of flows.
+
+        Raises:
+            NotInARun: the run is in a process of its own, where its flow is not.
+        """
+        run = self._life.flow_run
+        if run.author is None:
+            raise NotInARun(
+                f"The flow of {run.name!r} is in the kernel, and this is a process of the run's "
+                "own. Its name is flow_run.flow_name."
+            )
+        return run.author
+
+    @property
+    def task(self) -> Any:
+        """The task, if it is one's code that is being run."""
+        task_run = self.task_run
+        return None if task_run is None else task_run.author
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the task, or the flow where no task's code is being run, is called with."""
+        return dict((self.task_run or self.flow_run).parameters)
+
+    @property
+    def start_time(self) -> datetime | None:
+        """When the run of that began, in UTC."""
+        return self._life.listed.start_time
+
     def __repr__(self) -> str:
         return f"<RunContext of {self._life!r}>"
 
@@ -281,15 +312,24 @@ def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
     ``jupyter_flows``. It writes whether or not prints are logged.
 
     Raises:
-        NotInARun: no run's code is being run.
+        NotInARun: no run's code is being run, and the loggers of runs are not disabled.
     """
-    owner = _owner("get_run_logger()")
-    is_task = isinstance(owner.listed, TaskRun)
+    of_flows, of_tasks = run_loggers()
+    owner = current.get()
+    if owner is None and not (of_flows.disabled and of_tasks.disabled):
+        owner = _owner("get_run_logger()")
     ours = logging.getLogger("jupyter_flows")
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)  # as in Prefect
-    logger = ours.getChild("task_runs" if is_task else "flow_runs")
-    return _RunLogger(logger, {"jupyter_flows_source": "task" if is_task else "flow"})
+    is_task = owner is not None and isinstance(owner.listed, TaskRun)
+    source = {"jupyter_flows_source": "task" if is_task else "flow"}
+    return _RunLogger(of_tasks if is_task else of_flows, source)
+
+
+def run_loggers() -> tuple[logging.Logger, logging.Logger]:
+    """Return the loggers of flow runs and of task runs."""
+    ours = logging.getLogger("jupyter_flows")
+    return ours.getChild("flow_runs"), ours.getChild("task_runs")
 
 
 def pause_flow_run(

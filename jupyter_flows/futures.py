@@ -10,7 +10,9 @@ from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from jupyter_flows.engine.admission import awaited, is_limited
 from jupyter_flows.engine.checkpoints import wait_as_worker, wait_until
+from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.outcomes import ResultToCome
 from jupyter_flows.engine.pausing import wait_in_run
@@ -43,8 +45,12 @@ class Future(ResultToCome, Generic[R]):
         return self.task_run.state
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for its end, for `timeout` seconds at most. A checkpoint."""
-        wait_as_worker((self.task_run,), timeout)
+        """Wait for its end, for `timeout` seconds at most. A checkpoint.
+
+        Raises:
+            WouldDeadlock: it waits for a slot that is free only after this wait.
+        """
+        _wait_for(self.task_run, timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
         """Wait for its end and return what the task returned.
@@ -56,10 +62,11 @@ class Future(ResultToCome, Generic[R]):
         Raises:
             TimeoutError: it has not ended in time; it goes on.
             CancelledRun: it was cancelled.
+            WouldDeadlock: it waits for a slot that is free only after this wait.
             Exception: whatever the task raised.
         """
         __tracebackhide__ = True
-        if not wait_as_worker((self.task_run,), timeout):
+        if not _wait_for(self.task_run, timeout):
             raise TimeoutError(f"{self!r} has not ended within {timeout} s; it goes on.")
         run = self.task_run
         result: R = run.state.result(raise_on_failure=raise_on_failure)
@@ -85,8 +92,26 @@ class Future(ResultToCome, Generic[R]):
         """Ask the task to stop; return whether this call asked."""
         return self.task_run.ask_cancel("user")
 
+    def __reduce__(self) -> Any:
+        """Travel to another process as its state: a flow there returns its tasks' states."""
+        return _as_it_is, (self.state,)
+
     def __repr__(self) -> str:
         return f"<Future {self.task_run.name!r}>"
+
+
+def _wait_for(task_run: TaskRun, timeout: float | None) -> bool:
+    """Wait for the end of a task run; return whether it came."""
+    __tracebackhide__ = True
+    waiter = current.get()
+    if waiter is None or timeout is not None or not is_limited():
+        return wait_as_worker((task_run,), timeout)
+    with awaited(task_run, waiter):
+        return wait_as_worker((task_run,), None)
+
+
+def _as_it_is(state: State) -> State:
+    return state
 
 
 class FutureList(list[Future[R]]):
@@ -113,6 +138,10 @@ class FutureList(list[Future[R]]):
             if raise_on_failure:
                 future.result()
         return [future.result(raise_on_failure=raise_on_failure) for future in self]
+
+    def __reduce__(self) -> Any:
+        """Travel to another process as a list of states."""
+        return list, (list(self),)
 
 
 class SubmittedTasks:

@@ -1,8 +1,10 @@
 """Prefect's place for loggers."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from jupyter_flows.context import get_run_logger
+from jupyter_flows.context import get_run_logger, run_loggers
 
 
 def get_logger(name: str | None = None) -> logging.Logger:
@@ -10,4 +12,21 @@ def get_logger(name: str | None = None) -> logging.Logger:
     return logging.getLogger(f"jupyter_flows.{name}" if name else "jupyter_flows")
 
 
-__all__ = ["get_logger", "get_run_logger"]
+@contextmanager
+def disable_run_logger() -> Iterator[None]:
+    """Let the loggers of runs write nothing, in the whole process, for a block.
+
+    `get_run_logger` works outside of runs there, so that a test can call ``my_task.fn``.
+    """
+    loggers = run_loggers()
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+__all__ = ["disable_run_logger", "get_logger", "get_run_logger"]

@@ -215,6 +215,10 @@ def is_wait(state: State) -> bool:
     return state.name == "AwaitingConcurrencySlot"
 
 
+NOT_READY = "NotReady"
+"""The name of the last state of a run that never began, as what it waits for did not complete."""
+
+
 def Pending(message: str = "", *, name: str = "", data: Any = None) -> State:
     """Make a PENDING state."""
     return State(_S.PENDING, name, message, data)

@@ -40,6 +40,7 @@ from jupyter_flows.inputs import (
     resolve,
     upstream,
     upstream_of_mapped,
+    upstream_of_plain,
 )
 from jupyter_flows.methods import bound, function_of, rewrapped
 from jupyter_flows.names import RunName, check_run_name, make_run_name
@@ -367,7 +368,9 @@ class Task(Hooked, Generic[P, R]):
         if args or kwargs or wait_for is not None:
             fn = partial(fn, *args, **kwargs)
             values = (*args, *kwargs.values(), wait_for)
-            if not are_plain(values, flow_run):
+            if are_plain(values):
+                depends = upstream_of_plain(flow_run, values)
+            else:
                 inputs = inputs_of(args, kwargs, wait_for)
                 depends = upstream(flow_run, values, inputs.sources if inputs else ())
         tags = current_tags.get()

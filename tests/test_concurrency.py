@@ -25,6 +25,7 @@ from jupyter_flows import (
     set_tag_limit,
     task,
 )
+from jupyter_flows.annotations import quote
 from jupyter_flows.concurrency.asyncio import concurrency as from_asyncio
 from jupyter_flows.concurrency.sync import concurrency as from_sync
 from jupyter_flows.engine import admission, ports, slots
@@ -799,6 +800,39 @@ def test_a_task_that_calls_itself_beyond_its_limit_is_refused():
 
     with pytest.raises(WouldDeadlock, match="task 'outer'"):
         calls.start().result(20)
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_a_task_that_waits_for_one_beyond_its_limit_is_refused(on):
+    """A task that submits itself where there is no slot more, and waits for it, is refused."""
+
+    @task(concurrency=2)
+    def again(depth, late=False):
+        if depth == 0:
+            return "end"
+        future = again.submit(depth - 1, late)
+        while late and future.state.name == "Pending":
+            time.sleep(0.001)
+        return future.result()
+
+    @task(concurrency=1)
+    def around():
+        return between(quote(around_again.submit()))
+
+    @task
+    def between(future):
+        return future.result()
+
+    around_again = around.with_options()
+
+    @flow(on=on)
+    def calls(called, *args):
+        return called(*args)
+
+    assert calls.start(again, 1).result(20) == "end"
+    for args in ((again, 2), (again, 2, True), (around,)):
+        with pytest.raises(WouldDeadlock, match=f"task '{args[0].name}'"):
+            calls.start(*args).result(20)
 
 
 def test_waiting_for_a_run_that_waits_for_ones_own_slot_is_refused():

@@ -581,3 +581,37 @@ def test_hooks_at_the_end_of_a_script():
     )
     assert done.stdout == "hook Cancelled\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_no_hook_is_called_for_what_was_not_ready(how):
+    """Of a task or flow that is NotReady no hook is called, as in Prefect, but of what failed."""
+    calls, unwanted = Calls(), Calls()
+
+    @task(**calls.hooks("on_failure", "on_cancellation"))
+    def comes_first():
+        if how == "fails":
+            raise ValueError
+        waits()
+
+    @task(**unwanted.hooks(*MOMENTS[:-1]))
+    def needs(x):
+        return x
+
+    @flow(**unwanted.hooks())
+    def needs_too(x):
+        return x
+
+    @flow
+    def runs():
+        first = comes_first.submit()
+        if how == "is cancelled":
+            first.cancel()
+        called = needs(first, return_state=True), needs_too(first, return_state=True)
+        submitted, started = needs.submit(first), needs_too.start(first)
+        submitted.wait()
+        return [state.name for state in (*called, submitted.state, started.wait().state)]
+
+    assert runs.start().result(20) == ["NotReady"] * 4
+    assert len(calls) == 1
+    assert unwanted == []

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,9 +12,10 @@ from jupyter_flows import flow, get_run_logger, pause_flow_run, resume_flow_run,
 from jupyter_flows.context import FlowRunContext, TaskRunContext, get_run_context
 from jupyter_flows.exceptions import MissingContextError, PrefectException, UnfinishedRun
 from jupyter_flows.futures import PrefectFuture, PrefectFutureList, as_completed, wait
-from jupyter_flows.logging import get_logger
+from jupyter_flows.logging import disable_run_logger, get_logger
 from jupyter_flows.settings import PREFECT_UI_URL
 from jupyter_flows.states import Completed, Failed
+from jupyter_flows.tasks import task_input_hash
 from jupyter_flows.utilities.asyncutils import run_sync_in_worker_thread
 from jupyter_flows.utilities.processutils import run_process
 
@@ -30,7 +32,7 @@ NAMES = {
     "flow_runs": "pause_flow_run resume_flow_run",
     "flows": "Flow flow",
     "futures": "PrefectFuture PrefectFutureList as_completed wait",
-    "logging": "get_run_logger get_logger",
+    "logging": "get_run_logger get_logger disable_run_logger",
     "runtime": "flow_run task_run",
     "states": "State StateType Completed Failed Cancelled Crashed Pending Running Scheduled "
     "Paused Cancelling AwaitingRetry Retrying",
@@ -291,3 +293,81 @@ def test_errors_are_caught_as_in_prefect():
     go = threading.Event()
     asks.start().result(20)
     assert get_logger("mine").name == "jupyter_flows.mine"
+
+
+@pytest.mark.parametrize("on", ["thread", "process"])
+def test_what_hooks_and_names_ask_of_a_run(on):
+    """Runs of flows and tasks have Prefect's names for their state, attempts and times."""
+
+    def describe(_, run, state):
+        assert (run.state_name, run.state_type) == ("Completed", state.type)
+        assert run.start_time <= run.end_time <= datetime.now(UTC)
+        assert run.total_run_time == run.end_time - run.start_time
+        print(run.flow_run_id, run.run_count)
+
+    @task(on_completion=[describe], retries=1)
+    def asks(x):
+        context = get_run_context()
+        assert context.task.name == "asks"
+        assert context.parameters == {"x": x}
+        assert context.start_time <= datetime.now(UTC)
+        assert context.task_run.end_time is None
+        if context.task_run.run_count == 1:
+            raise ValueError
+
+    @flow(name="is-asked", on_completion=[describe], on=on)
+    def is_asked(y):
+        asks(y + 1)
+        context = get_run_context()
+        assert context.task is None
+        assert context.parameters == {"y": y}
+        if on == "process":
+            with pytest.raises(MissingContextError, match="in the kernel"):
+                assert context.flow
+        else:
+            assert context.flow is is_asked
+
+    run = is_asked.start(1).wait(20)
+    assert run.state.is_completed(), run.state
+    assert [line.message for line in run.logs.filter(level="INFO")] == [
+        f"{run.id} 2",
+        f"{run.id} 1",
+    ]
+
+
+def test_a_key_within_a_flow_run():
+    """A `cache_key_fn` made of the flow run's id keeps results within the flow run."""
+
+    def within_the_flow_run(context, parameters):
+        return f"{context.task_run.flow_run_id}-{task_input_hash(context, parameters)}"
+
+    @task(cache_key_fn=within_the_flow_run)
+    def counts(x):
+        called.append(x)
+
+    @flow
+    def calls():
+        counts(1)
+        counts(1)
+        counts(2)
+
+    called = []
+    for _ in range(2):
+        assert calls.start().wait(20).state.is_completed()
+    assert called == [1, 2, 1, 2]
+
+
+def test_a_test_calls_the_function_of_a_task():
+    """With `disable_run_logger` what logs can be called outside of runs, and logs nothing."""
+
+    @task
+    def logs():
+        get_run_logger().info("never")
+        return 42
+
+    with disable_run_logger():
+        assert logs.fn() == 42
+        assert len(flow(logs.fn).start().wait(20).logs) == 0
+    with pytest.raises(MissingContextError):
+        logs.fn()
+    assert len(flow(logs.fn).start().wait(20).logs) == 1

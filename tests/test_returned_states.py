@@ -150,3 +150,41 @@ def test_returned_task_lists_of_map():
 
     run = maps.start()
     assert [future.result() for future in run.result(20)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda: works.map([1, 2]),
+        lambda: [works.submit(1), 2],
+        lambda: {"one": works.submit(1), "more": [works.map([2])]},
+    ],
+)
+def test_futures_that_a_flow_in_a_process_returns(shape):
+    """Futures among what a flow in a process returns come back as the states of their tasks."""
+
+    @flow(on="process")
+    def returns():
+        return shape()
+
+    def as_results(value):
+        if isinstance(value, dict):
+            return {name: as_results(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [as_results(each) for each in value]
+        return value if isinstance(value, int) else value.result()
+
+    here = flow(shape)
+    assert as_results(returns.start().result(20)) == as_results(here())
+
+
+def test_a_list_that_holds_itself():
+    """A list that holds itself is returned and passed on like any other value."""
+    ring = [works]
+    ring[0] = ring
+
+    @flow
+    def passes_on():
+        return works(works(ring))
+
+    assert passes_on.start().result(20) is ring

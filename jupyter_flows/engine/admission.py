@@ -30,6 +30,7 @@ import threading
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import count
@@ -100,6 +101,7 @@ _lock = allocate_lock()
 _groups: dict[tuple[Hashable, Hashable], _Group] = {}
 _line: dict[Ticket, None] = {}  # who waits, the first first
 _tickets: dict[Life, Ticket] = {}  # of all that hold or wait
+_waiters: dict[Life, list[Life]] = {}  # by a task run, those whose code waits for its end
 _due: deque[Ticket] = deque()  # whose turn it is, and who have not been told
 _served = count(1)
 _tag_limits: dict[str, Concurrency] = {}
@@ -426,12 +428,18 @@ def _staying(group: _Group) -> list[Life]:
 
 def _held_up_by(life: Life) -> Iterator[Life]:
     """Yield the runs that cannot end before `life` has."""
-    caller = life.caller
-    while caller is not None:
-        if _is_submitted(life, caller):
+    found: dict[Life, None] = {}
+    todo = [life]
+    while todo:
+        life = todo.pop()
+        caller = life.caller
+        if caller is not None and _is_submitted(life, caller):
             caller = caller.flow_run  # which waits for it at its end
-        yield caller
-        life, caller = caller, caller.caller
+        for each in (caller, *_waiters.get(life, ())):
+            if each is not None and each not in found:
+                found[each] = None
+                todo.append(each)
+    return iter(found)
 
 
 def _is_submitted(life: Life, caller: Life) -> bool:
@@ -449,6 +457,38 @@ def _refuse_deadlock(groups: Collection[_Group], waiting: set[Life], life: Life)
                 f"{life!r} would wait for ever for a slot of {_described(group)}: the run that "
                 "waits for it has it. Raise max_runs, or do not nest these runs."
             )
+
+
+def is_limited() -> bool:
+    """Whether any run has slots, or waits for some."""
+    return bool(_tickets)
+
+
+@contextmanager
+def awaited(target: Life, waiter: Life) -> Iterator[None]:
+    """Say, for a block, that code of `waiter` waits for the end of `target`, come what may.
+
+    A run that would wait for slots which only this frees is refused meanwhile.
+
+    Raises:
+        WouldDeadlock: one waits for them already.
+    """
+    try:
+        with _lock:
+            _waiters.setdefault(target, []).append(waiter)
+            holders = (_tickets.get(each) for each in (waiter, *_held_up_by(waiter)))
+            held = {
+                group for ticket in holders if ticket and ticket.granted for group in ticket.wants
+            }
+            for ticket in _line:
+                if not held.isdisjoint(ticket.wants):
+                    _refuse_deadlock(ticket.wants, {*_held_up_by(ticket.life)}, ticket.life)
+        yield
+    finally:
+        with _lock:
+            _waiters[target].remove(waiter)
+            if not _waiters[target]:
+                del _waiters[target]
 
 
 def check_wait(waiter: Life, target: Life) -> None:

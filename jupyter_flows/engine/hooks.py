@@ -9,7 +9,8 @@
 Guarantees:
 
 - Of a run's last state each hook is called exactly once, whatever led there. A run
-  whose process dies, or that another kernel declares dead, has none called.
+  whose process dies, or that another kernel declares dead, has none called; nor has one
+  that is NotReady, as the run that it waits for has its own.
 - The hooks of a run are called one after another, in the order in which they were
   given, on a thread of their own and with no lock held. No event loop waits for them.
 - While they are called the run is in the state that they are called for. A body

@@ -20,6 +20,7 @@ from __future__ import annotations
 from _thread import get_ident
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from jupyter_flows.engine.shielding import shield, shield_around
 from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.records import Stopping, Transition
 from jupyter_flows.states import (
+    NOT_READY,
     TERMINAL,
     AwaitingRetry,
     Cancelled,
@@ -140,6 +142,44 @@ class Life:
         self._lock = lock
         self._on_done: list[Callable[[], Any]] = []
 
+    # -- under Prefect's names, for hooks and functions that make names and keys -------
+
+    @property
+    def flow_run_id(self) -> str:
+        """The id of the flow run that it is, or is a part of."""
+        return self.flow_run.id
+
+    @property
+    def run_count(self) -> int:
+        """How many attempts have begun."""
+        return self.attempt
+
+    @property
+    def state_type(self) -> StateType:
+        """The type of its state."""
+        return self.state.type
+
+    @property
+    def state_name(self) -> str:
+        """The name of its state."""
+        return self.state.name
+
+    @property
+    def start_time(self) -> datetime | None:
+        """When its first attempt began, in UTC."""
+        return None if self.started is None else datetime.fromtimestamp(self.started, UTC)
+
+    @property
+    def end_time(self) -> datetime | None:
+        """When it ended, in UTC."""
+        return None if self.ended is None else datetime.fromtimestamp(self.ended, UTC)
+
+    @property
+    def total_run_time(self) -> timedelta:
+        """How long it has run, from its first attempt on; waits and pauses count."""
+        start = self.start_time
+        return timedelta() if start is None else (self.end_time or datetime.now(UTC)) - start
+
     # -- whose it is, in subclasses ---------------------------------------------------
 
     @property
@@ -220,7 +260,7 @@ class Life:
     def _call_hooks(self, state: State) -> None:
         """Let the hooks of a state be due, under the lock; `announce` has them called."""
         hooks = self.author.hooks.get(state.type)
-        if hooks:
+        if hooks and state.name != NOT_READY:
             if self.hooks is None:
                 self.hooks = self.author.hooks.calls(self)
             self.hooks.add(hooks, state)

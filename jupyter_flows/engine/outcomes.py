@@ -52,7 +52,7 @@ def lives_in(value: Any) -> list[Life]:
     return [part for part in _parts(value) if isinstance(part, Life)]
 
 
-def _parts(value: Any) -> list[State | Life]:
+def _parts(value: Any, around: tuple[int, ...] = ()) -> list[State | Life]:
     """Return the states and runs that a value is, or consists of; none if of anything else."""
     if type(value) in _PLAIN:
         return []
@@ -60,10 +60,10 @@ def _parts(value: Any) -> list[State | Life]:
         return [value]
     if isinstance(value, ResultToCome):
         return [value.life]
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset) and id(value) not in around:
         parts: list[State | Life] = []
         for each in value:
-            found = _parts(each)
+            found = _parts(each, (*around, id(value)))
             if not found:
                 return []
             parts += found

@@ -421,6 +421,9 @@ def settle(life: Life, state: State, plan: Plan) -> float | None:
 
     None says that there is no next: the run has ended.
     """
+    if state.type is StateType.COMPLETED and not life.delivered:  # most are: no more to ask
+        end(life, state, plan.on_completed)
+        return None
     state, again = _wants_another(life, state, plan)
     condition = plan.condition
     if again and condition is not None:
