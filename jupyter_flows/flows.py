@@ -316,6 +316,8 @@ class Flow(Hooked, Generic[P, R]):
                 after_waiting()
             run.executor.launch(run, plan)
 
+        if slots:
+            run.describe_parameters()  # one that waits is told by them from others of its flow
         admit(run, slots, lambda: start(begin))
 
     def _needs(
