@@ -76,8 +76,8 @@ class Flow(Hooked, Generic[P, R]):
         on: str | None = None,
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, str] | None = None,
-        retries: int = 0,
-        retry_delay_seconds: RetryDelay = 0.0,
+        retries: int | None = None,
+        retry_delay_seconds: RetryDelay | None = None,
         retry_jitter_factor: float | None = None,
         retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
@@ -112,8 +112,8 @@ class Flow(Hooked, Generic[P, R]):
         self.isgenerator = is_generator(fn)
         self.log_prints = log_prints
         self.options = Options(
-            retries=retries,
-            retry_delay_seconds=retry_delay_seconds,
+            retries=0 if retries is None else retries,
+            retry_delay_seconds=0.0 if retry_delay_seconds is None else retry_delay_seconds,
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
@@ -316,6 +316,8 @@ class Flow(Hooked, Generic[P, R]):
                 after_waiting()
             run.executor.launch(run, plan)
 
+        if slots:
+            run.describe_parameters()  # one that waits is told by them from others of its flow
         admit(run, slots, lambda: start(begin))
 
     def _needs(

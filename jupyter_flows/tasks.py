@@ -71,8 +71,8 @@ class Task(Hooked, Generic[P, R]):
         version: str | None = None,
         task_run_name: RunName | None = None,
         tags: Iterable[str] | None = None,
-        retries: int = 0,
-        retry_delay_seconds: RetryDelay = 0.0,
+        retries: int | None = None,
+        retry_delay_seconds: RetryDelay | None = None,
         retry_jitter_factor: float | None = None,
         retry_condition_fn: RetryCondition | None = None,
         timeout_seconds: float | None = None,
@@ -104,8 +104,8 @@ class Task(Hooked, Generic[P, R]):
         self.isgenerator = is_generator(fn)
         self.log_prints = log_prints
         self.options = Options(
-            retries=retries,
-            retry_delay_seconds=retry_delay_seconds,
+            retries=0 if retries is None else retries,
+            retry_delay_seconds=0.0 if retry_delay_seconds is None else retry_delay_seconds,
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,

@@ -204,6 +204,22 @@ def test_a_waiting_run_has_no_thread(gate, until, alive):
         run.wait(20)
 
 
+def test_a_waiting_run_says_what_it_is_called_with(gate, until):
+    """The parameters of a run that waits are seen: by them it is told from others of its flow."""
+
+    @flow(concurrency=1)
+    def limited(day):
+        gate.stay(day)
+
+    first, second = limited.start("Monday"), limited.start("Tuesday")
+    until(lambda: gate.inside)
+    assert second.state.name == WAITS
+    assert second.record().parameters == {"day": "'Tuesday'"}
+    gate.go.set()
+    for run in (first, second):
+        run.result(20)
+
+
 def test_a_waiting_run_is_cancelled_and_never_begins(gate, until):
     """A run cancelled while it waits never begins, and those behind it move up."""
     began = []

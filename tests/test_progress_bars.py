@@ -256,6 +256,30 @@ def test_tqdm_is_a_bar(kind):
     assert len(run.outputs) == 0
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["loop", "by hand"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_of_tqdm_is_a_checkpoint(kind, by_hand):
+    """A cancel takes hold at a step of a tqdm, without its grace, and the bar is ended."""
+    began = threading.Event()
+
+    @flow(cancel_grace_seconds=600)
+    def endless():
+        if by_hand:
+            bar = kind(total=None)
+            while True:
+                bar.update()
+                began.set()
+        for _ in kind(iter(int, 1)):
+            began.set()
+
+    run = endless.start()
+    assert began.wait(20)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert run.logs == []
+    assert all(bar.ended for bar in run.progress)
+
+
 def imports_it_late():
     from tqdm import tqdm as late
 

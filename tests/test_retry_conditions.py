@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from _thread import get_ident
+from datetime import timedelta
 
 import pytest
 
@@ -64,12 +65,20 @@ def test_jitter_keeps_the_average():
         ({"retry_condition_fn": True}, TypeError, "retry_condition_fn must be a function"),
         ({"retries": -1}, ValueError, "retries must be 0 or more"),
         ({"retry_delay_seconds": [1, -1]}, ValueError, "retry_delay_seconds must be 0 or more"),
+        ({"retry_delay_seconds": timedelta(1)}, ValueError, "retry_delay_seconds must be 0 or"),
     ],
 )
 def test_wrong_options_are_told_where_they_are_written(decorate, options, error, says):
     """An option of retries that makes no sense is an error of the decorator."""
     with pytest.raises(error, match=says):
         decorate(**options)(lambda: None)
+
+
+@pytest.mark.parametrize("decorate", [flow, task])
+def test_none_is_no_retry(decorate):
+    """None, which Prefect has for "not said", is no retry and no delay."""
+    options = decorate(retries=None, retry_delay_seconds=None)(lambda: None).options
+    assert (options.retries, options.retry_delay(1)) == (0, 0.0)
 
 
 def test_a_wrong_backoff_is_told_where_it_is_written():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from random import random
@@ -62,7 +62,7 @@ class Options:
             raise TypeError(f"retry_condition_fn must be a function, not {condition!r}.")
         delays = self.retry_delay_seconds
         if not callable(delays):
-            for delay in [delays] if isinstance(delays, int | float) else delays:
+            for delay in delays if isinstance(delays, Iterable) else [delays]:
                 if not is_number(delay) or delay < 0:
                     raise ValueError(f"retry_delay_seconds must be 0 or more, not {delay!r}.")
 

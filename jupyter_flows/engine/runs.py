@@ -134,7 +134,8 @@ class FlowRun(Life):
         self._asked_before = 0  # how many questions there have been
         self.answers: dict[str, str] = {}  # by the key of the question, as JSON
         self._held_at = 0.0  # when the hold that is on was asked
-        self.waited_for = False  # somebody has seen its end by `wait`, `result` or `await`
+        # whether somebody sees its end: its caller, or who waits by `wait`, `result` or `await`
+        self.waited_for = executor.in_callers_thread
         self._history = ports.history
         self.log = RunLog(self._id, self._history, wait_for_history)
         self._streams: dict[int, LineWriter] = {}

@@ -3,6 +3,7 @@
 `install` routes a few methods of tqdm's classes for text and for notebooks, now or when
 tqdm is imported. They decide where a bar is made, by whose code makes it: in a run that
 captures its prints the bar draws nothing, and readers of the run ask it how far it is.
+Each of its steps is a checkpoint, as those of `progress` are.
 
 What stays as it is: bars outside of runs; in runs those that draw into a file of their
 own, those of tqdm's other kinds (chat services, terminals' widgets), and disabled ones;
@@ -16,10 +17,11 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
+from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.late_imports import when_imported
 from jupyter_flows.engine.progress import Bar, current_bar
@@ -66,10 +68,23 @@ def _route_text(module: Any) -> None:
         close_text(self)
         _end(self)
 
+    @wraps(vars(text)["update"])
+    def update(self: Any, n: float = 1) -> Any:
+        displayed = update_text(self, n)
+        if _BAR in vars(self):
+            checkpoints.pass_by()
+        return displayed
+
+    @wraps(vars(text)["__iter__"])
+    def iterate(self: Any) -> Iterator[Any]:
+        return _steps(iterate_text(self)) if _BAR in vars(self) else iterate_text(self)
+
     close_text: Callable[[Any], None] = vars(text)["close"]
+    update_text: Callable[[Any, float], Any] = vars(text)["update"]
+    iterate_text: Callable[[Any], Iterator[Any]] = vars(text)["__iter__"]
     setattr(text, _ROUTED, True)
     text.__init__ = init  # type: ignore[misc]
-    _set(text, close=close)
+    _set(text, close=close, update=update, __iter__=iterate)
     for name in ("display", "moveto", "clear"):
         _set(text, **{name: _quiet(vars(text)[name])})
 
@@ -81,6 +96,8 @@ def _route_notebook(module: Any) -> None:
         return
     notebook_init: Callable[..., None] = getattr(notebook, "__init__")  # noqa: B009
     reset_notebook: Callable[..., None] = vars(notebook)["reset"]
+    iterate_notebook: Callable[[Any], Iterator[Any]] = vars(notebook)["__iter__"]
+    update_notebook: Callable[[Any, float], Any] = vars(notebook)["update"]
 
     @wraps(notebook_init)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -96,9 +113,18 @@ def _route_notebook(module: Any) -> None:
     def reset(self: Any, total: float | None = None) -> None:
         (text.reset if _BAR in vars(self) else reset_notebook)(self, total)  # type: ignore[attr-defined]
 
+    @wraps(iterate_notebook)
+    def iterate(self: Any) -> Iterator[Any]:
+        return iter(text.__iter__(self) if _BAR in vars(self) else iterate_notebook(self))  # type: ignore[attr-defined]
+
+    @wraps(update_notebook)
+    def update(self: Any, n: float = 1) -> Any:
+        return (text.update if _BAR in vars(self) else update_notebook)(self, n)  # type: ignore[attr-defined]
+
     setattr(notebook, _ROUTED, True)
     notebook.__init__ = init  # type: ignore[misc]
-    _set(notebook, reset=reset, display=_quiet(vars(notebook)["display"]))
+    _set(notebook, reset=reset, update=update, __iter__=iterate)
+    _set(notebook, display=_quiet(vars(notebook)["display"]))
 
 
 def _set(kind: type, **methods: Any) -> None:
@@ -114,6 +140,12 @@ def _quiet(method: Callable[..., Any]) -> Callable[..., Any]:
         return True if _BAR in vars(self) else method(self, *args, **kwargs)
 
     return routed
+
+
+def _steps(iterator: Iterator[Any]) -> Iterator[Any]:
+    for each in iterator:
+        checkpoints.pass_by()
+        yield each
 
 
 def _notebook_display() -> Any:

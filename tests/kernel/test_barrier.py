@@ -158,3 +158,19 @@ def test_a_run_that_failed_before_the_barrier_fails_it_once(flows: Any) -> None:
     flows.run("%%flow seen --no-view --out seen\n1 / 0")
     flows.run("seen.wait()")
     assert flows.run("%flows wait")["error"] is None
+
+
+def test_a_call_that_failed_does_not_fail_the_barrier(flows: Any) -> None:
+    """`%flows wait` tells nothing of a flow that was called: its caller knows how it ended."""
+    flows.run("%flows wait")  # for what other tests left
+    flows.run(
+        "from jupyter_flows import flow\n"
+        "@flow\n"
+        "def refused(): raise LookupError('told to its caller')\n"
+        "@flow\n"
+        "async def refused_too(): raise LookupError('told to its caller')\n"
+        "state = refused(return_state=True)\n"
+        "awaited = await refused_too(return_state=True)"
+    )
+    assert flows.run("print(state.name, awaited.name)")["text"] == "Failed Failed\n"
+    assert flows.run("%flows wait")["error"] is None

@@ -20,7 +20,15 @@ from tests.repeats import in_full
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-GUIDE = ["cancelling", "logs_and_output", "pausing_for_approval", "quickstart"]
+GUIDE = [
+    "cancelling",
+    "coming_from_prefect",
+    "concurrency",
+    "logs_and_output",
+    "pausing_for_approval",
+    "quickstart",
+    "tasks_and_retries",
+]
 PROCESS_SECONDS = 400
 
 pytestmark = pytest.mark.timeout(2 * PROCESS_SECONDS)
