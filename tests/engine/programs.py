@@ -137,9 +137,7 @@ class Body:
                 return self.run(step[2])
         elif word == "ask":
             try:
-                coroutine = pause_flow_run(timeout=step[1])
-                if coroutine is not None:  # on an event loop there is nothing to wait with
-                    coroutine.close()
+                pause_flow_run(timeout=step[1])
             except FlowPauseTimeout:
                 if step[2]:
                     raise
