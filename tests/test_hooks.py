@@ -615,3 +615,33 @@ def test_no_hook_is_called_for_what_was_not_ready(how):
     assert runs.start().result(20) == ["NotReady"] * 4
     assert len(calls) == 1
     assert unwanted == []
+
+
+def test_who_waits_for_the_hooks_of_an_attempt_does_so_once():
+    """They have ended: a body does not wait for hooks that are due by then as the run has ended."""
+
+    @flow
+    def body():
+        pass
+
+    run = body.start().wait(20)
+    calls = hooks_module.HookCalls(run)
+    first, last = threading.Event(), threading.Event()
+
+    def more_is_due():
+        calls.add([lambda *_: last.wait(20)], run.state)
+        calls.start()
+
+    async def waits():
+        calls.when_idle(more_is_due)
+        waiting = asyncio.create_task(calls.wait())
+        await asyncio.sleep(0)
+        calls.when_idle(more_is_due)
+        first.set()
+        await asyncio.wait_for(waiting, 20)
+        assert not calls.idle
+
+    calls.add([lambda *_: first.wait(20)], run.state)
+    calls.start()
+    asyncio.run(waits())
+    last.set()

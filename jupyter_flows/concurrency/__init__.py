@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jupyter_flows.engine import admission, ports, slots
-from jupyter_flows.engine.current import called_from_async, current
+from jupyter_flows.engine.current import called_from_async, current, loop_of
 from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
 from jupyter_flows.errors import WouldDeadlock
 
@@ -69,8 +69,8 @@ class concurrency:  # noqa: N801
         self._entered: dict[Any, list[slots.Slots | None]] = {}  # by whose code entered it
 
     def __enter__(self) -> concurrency:
-        frame = sys._getframe(1)
-        if called_from_async(current.get(), frame):
+        frame, owner = sys._getframe(1), current.get()
+        if called_from_async(owner, frame) or (owner is not None and loop_of(owner) is not None):
             raise WouldDeadlock(
                 "`with concurrency()` would block the event loop while it waits: "
                 "use `async with concurrency()`."

@@ -80,10 +80,15 @@ def wait_for_person(owner: Life, waiting: Waiting, read: Read | None = None) -> 
 
     Raises:
         FlowPauseTimeout: nobody resumed it by `waiting.until`.
-        NobodyToAsk: nobody can answer.
+        NobodyToAsk: nobody can answer, or the wait would block an event loop of others.
         RunCancellation: it was cancelled meanwhile.
     """
     run = owner.flow_run
+    if not checkpoints.may_park(owner):
+        raise NobodyToAsk(
+            "Sync code that waits for a person would block the event loop that it is called on, "
+            "which others use too. Ask in async code, or submit the task."
+        )
     frame = sys._getframe(1)
     with _asked(run, waiting, read) as question:
         left = None if waiting.until is None else waiting.until - time()

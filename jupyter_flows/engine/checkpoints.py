@@ -182,7 +182,7 @@ def _is_safe(
 def sleep(seconds: float) -> None:
     """Sleep like `time.sleep`; in a run a cancel or a pause takes hold meanwhile."""
     owner = current.get()
-    if not _may_park(owner) or not isinstance(seconds, int | float) or not seconds > 0:
+    if not may_park(owner) or not isinstance(seconds, int | float) or not seconds > 0:
         real_sleep(seconds)
         return
     frame = sys._getframe(1)
@@ -203,7 +203,7 @@ def wait_for_history(
     A run that is to be held is held meanwhile, and one that is to stop waits no longer.
     """
     owner = current.get()
-    if not _may_park(owner):
+    if not may_park(owner):
         waiter = Waiter()
         subscribe(waiter.wake)
         return done() or waiter.wait(seconds)
@@ -218,7 +218,7 @@ def wait_for_history(
         return True
 
 
-def _may_park(owner: Life | None) -> TypeGuard[Life]:
+def may_park(owner: Life | None) -> TypeGuard[Life]:
     """Whether this thread runs code of a run, and not on an event loop of others."""
     loop = None if owner is None else loop_of(owner)
     return owner is not None and (loop is None or hasattr(loop, "held"))

@@ -63,6 +63,8 @@ _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 def called_from_async(owner: Life | None, frame: FrameType) -> bool:
     """Whether the caller of a function that serves sync and async code is going to await it.
 
+    A sync task that async code calls cannot: it is sync code, on whatever thread.
+
     Args:
         owner: whose code is being run, if that is a run's.
         frame: the caller's.
@@ -71,4 +73,5 @@ def called_from_async(owner: Life | None, frame: FrameType) -> bool:
         frame = frame.f_back
     if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return True
-    return owner is not None and loop_of(owner) is not None
+    root = None if owner is None else owner.listed.root
+    return root is not None and root.loop is running_loop()

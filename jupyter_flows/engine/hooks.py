@@ -134,7 +134,7 @@ class HookCalls:
         self._calls: deque[tuple[Hook, State]] = deque()
         self._under_way: _Call | None = None
         self._working = False  # a thread makes the calls
-        self._on_idle: deque[Callable[[], None]] = deque()
+        self._on_idle: list[Callable[[], None]] = []
 
     @property
     def idle(self) -> bool:
@@ -154,17 +154,19 @@ class HookCalls:
         self._go_on(None)
 
     def when_idle(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when it is idle: at once, if it is. More than once does no harm."""
-        self._on_idle.append(callback)
-        if self.idle:
+        """Call `callback` once, when it is idle: at once, if it is."""
+        with self._lock:
+            idle = self.idle
+            if not idle:
+                self._on_idle.append(callback)
+        if idle:
             callback()
 
     async def wait(self) -> None:
-        """Wait until it is idle without blocking the event loop."""
+        """Wait until it has been idle, whatever is due by then, without blocking the event loop."""
         waiter = LoopWaiter()
         self.when_idle(waiter.wake)
-        while not self.idle:
-            await waiter.wait()
+        await waiter.wait()
 
     def _go_on(self, left: _Call | None) -> None:
         try:
@@ -184,17 +186,18 @@ class HookCalls:
                 if self._under_way is not call:
                     return  # it was left behind, and another thread has gone on
                 self._under_way = None
-        while self._on_idle:
-            self._on_idle.pop()()
         self._life.changed()
 
     def _next(self) -> _Call | None:
         with self._lock:
-            if not self._calls:
-                self._working = False
-                return None
-            self._under_way = _Call(self._life, *self._calls.popleft())
-            return self._under_way
+            if self._calls:
+                self._under_way = _Call(self._life, *self._calls.popleft())
+                return self._under_way
+            self._working = False
+            callbacks, self._on_idle = self._on_idle, []
+        for callback in callbacks:
+            callback()
+        return None
 
     def _leave_behind(self, call: _Call) -> None:
         with self._lock:

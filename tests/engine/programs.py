@@ -14,7 +14,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -43,6 +43,7 @@ class World:
         self.released = threading.Event()  # endless steps end
         self.stuck = 0  # threads that wait for that in C
         self.futures: list[Any] = []  # of what was submitted
+        self.hooked: list[tuple[Any, Any]] = []  # a run and the state that a hook was called for
         self.fire = fire  # lets an action be done by another thread
 
     def move(self) -> None:
@@ -100,7 +101,8 @@ class Body:
         elif word == "call":
             self.made(step, task)()
         elif word == "submit":
-            future = self.made(step, task, any_kind=True).submit()
+            wait_for = self.futures[-2:] if dict(step[2]).get("waits") else None
+            future = self.made(step, task, any_kind=True).submit(wait_for=wait_for)
             self.futures.append(future)
             world.futures.append(future)
         elif word == "wait":
@@ -111,6 +113,9 @@ class Body:
                 future.result()
         elif word == "subflow":
             self.made(step, flow)()
+        elif word == "take":
+            for _ in zip(range(step[4]), self.made(step, task), strict=False):
+                world.moves += 1
         elif word in ("gather", "group"):
             for each in step[1]:
                 self.made(each, task)()
@@ -137,9 +142,7 @@ class Body:
                 return self.run(step[2])
         elif word == "ask":
             try:
-                coroutine = pause_flow_run(timeout=step[1])
-                if coroutine is not None:  # on an event loop there is nothing to wait with
-                    coroutine.close()
+                pause_flow_run(timeout=step[1])
             except FlowPauseTimeout:
                 if step[2]:
                     raise
@@ -174,13 +177,20 @@ class Body:
             raise AssertionError(step)
         return None
 
+    def steps(self, program: tuple[Any, ...]) -> Iterator[Any]:
+        """Yield after each step."""
+        for step in program:
+            yield self.run((step,))
+
     def made(self, step: tuple[Any, ...], what: Any, *, any_kind: bool = False) -> Any:
         """Return the task or flow of a step, for this code to call."""
-        _, program, options, is_async = step
+        word, program, options, is_async = step[:4]
         if any_kind:
             kind = "async" if is_async else "sync"
         else:  # code on an event loop of others must not block that
             kind = self.kind if is_async or self.kind == "main" else "sync"
+        if word == "take":
+            return make_generator(self.world, program, options, kind)()
         return make(self.world, program, what, options, kind)
 
     # -- in async code ------------------------------------------------------------------
@@ -192,6 +202,11 @@ class Body:
             if value is not None:
                 return value
         return None
+
+    async def steps_async(self, program: tuple[Any, ...]) -> AsyncIterator[Any]:
+        """Do what `steps` does."""
+        for step in program:
+            yield await self.run_async((step,))
 
     async def step_async(self, step: tuple[Any, ...]) -> Any:
         word, world = step[0], self.world
@@ -214,6 +229,14 @@ class Body:
                 await made()
             else:
                 made()
+        elif word == "take":
+            taken, made = 0, self.made(step, task)
+            if not hasattr(made, "__aiter__"):
+                return self.step(step)
+            async for _ in made:
+                taken += 1
+                if taken >= step[4]:
+                    break
         elif word == "gather":
             calls = [self.made(each, task) for each in step[1]]
             await asyncio.gather(*[call() for call in calls if call.isasync])
@@ -284,7 +307,43 @@ def make(world: World, program: tuple[Any, ...], what: Any, options: Any, kind: 
         return Body(there, "sync").run(program)
 
     bodies = {"sync": body, "process": body_elsewhere}
-    return what(**dict(options))(bodies.get(kind, body_async))
+    return what(**_given(world, options))(bodies.get(kind, body_async))
+
+
+def make_generator(world: World, program: tuple[Any, ...], options: Any, kind: str) -> Any:
+    """Return the task that runs a program, and yields after each step."""
+
+    def body() -> Iterator[Any]:
+        yield from Body(world, "sync").steps(program)
+
+    async def body_async() -> AsyncIterator[Any]:
+        async for each in Body(world, kind).steps_async(program):
+            yield each
+
+    return task(**_given(world, options))(body if kind == "sync" else body_async)
+
+
+def _given(world: World, options: Any) -> dict[str, Any]:
+    """Return what a decorator is given for the options that were drawn."""
+    given = dict(options)
+    given.pop("waits", None)
+    if "concurrency" in given:
+        given["name"] = f"limited in {id(world)}"  # by itself, and not by other runs
+    how = given.pop("hooks", None)
+    if how is not None:
+
+        def hook(_: Any, life: Any, state: Any) -> None:
+            world.hooked.append((life, state))
+            if how == "slow":
+                time.sleep(0.002)
+            elif how == "raise":
+                raise Broken(how)
+
+        given.update({f"on_{moment}": [hook] for moment in HOOKED})
+    return given
+
+
+HOOKED = ("running", "completion", "failure", "cancellation")
 
 
 # -- strategies ---------------------------------------------------------------------------
@@ -335,6 +394,13 @@ def _options(draw: Any, *, of_flow: bool) -> tuple[Any, ...]:
         options["retry_delay_seconds"] = draw(st.sampled_from((0.0, 0.0, 0.001, 0.004)))
     if draw(st.integers(0, 3)) == 0:
         options["timeout_seconds"] = draw(st.sampled_from((0.001, 0.003, 0.01)))
+    hooks = draw(st.sampled_from((None, None, None, "quick", "slow", "raise")))
+    if hooks:
+        options["hooks"] = hooks
+    if not of_flow and draw(st.integers(0, 7)) == 0:
+        options["concurrency"] = 1
+    if not of_flow and draw(st.integers(0, 3)) == 0:
+        options["waits"] = True
     if of_flow:
         options["cancel_grace_seconds"] = draw(st.sampled_from(GRACES))
         options["kill_grace_seconds"] = draw(st.sampled_from((0.01, 0.05, 30.0, 30.0)))
@@ -362,6 +428,7 @@ _BLOCKS = (
     "timeout",
     "ask",
     "fire",
+    "take",
 )
 
 
@@ -374,6 +441,8 @@ def _step(draw: Any, depth: int, endless: bool) -> tuple[Any, ...]:
     word = draw(st.sampled_from(_BLOCKS))
     if word in ("call", "submit"):
         return _call(draw, word, depth, endless)
+    if word == "take":
+        return *_call(draw, word, depth, endless), draw(st.integers(1, 5))
     if word == "subflow":
         program = _program(draw, depth - 1, endless)
         return word, program, _options(draw, of_flow=True), draw(st.booleans())

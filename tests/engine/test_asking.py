@@ -287,6 +287,38 @@ def test_an_answer_to_a_run_is_none_to_its_subflow(until):
     assert runs[0].state.is_completed()
 
 
+def test_a_sync_task_that_async_code_calls_waits_for_approval(until):
+    """A sync task waits for its answer, also where its caller is async."""
+
+    @task
+    def asks():
+        return pause_flow_run(wait_for_input=int)
+
+    @flow
+    async def body():
+        return asks()
+
+    run = body.start()
+    until(lambda: run.state.is_paused())
+    run.resume(7)
+    assert run.result(20) == 7
+
+
+def test_a_sync_task_does_not_block_an_event_loop_of_others(kernel_loop):
+    """What would keep the kernel's event loop waiting for a person is a clear error."""
+
+    @task
+    def asks():
+        pause_flow_run()
+
+    @flow(on="main")
+    async def body():
+        asks()
+
+    with pytest.raises(NobodyToAsk, match="submit the task"):
+        body.start().result(20)
+
+
 def test_code_that_was_given_up_asks_nobody(until):
     """What code asks after its run was given up is a clear error, and the run waits for nobody."""
     begun, go_on, refused = threading.Event(), threading.Event(), []

@@ -48,7 +48,7 @@ from jupyter_flows.history.writer import Writer
 from jupyter_flows.records import KernelRecord
 from jupyter_flows.states import MOVES, TERMINAL, StateType
 from tests.conftest import run_threads
-from tests.engine.programs import ACTIONS, DEADLINE, World, make, programs
+from tests.engine.programs import ACTIONS, DEADLINE, Broken, World, make, programs
 from tests.repeats import FULL
 
 KINDS = ("sync", "async", "main", "foreground", "awaited")
@@ -68,6 +68,8 @@ class _Errors(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], Broken):
+            return  # a hook's
         self.texts.append(logging.Formatter().format(record))
 
 
@@ -477,6 +479,7 @@ class WholeLife(RuleBasedStateMachine):
         run = case.run
         for life in family(run):
             self.check_life(life)
+            self.check_hooks(life, case.world)
         told = sorted(case.told)
         expected = ["await", "callback", "callback later", "callback later", "wait"]
         self.require(told == expected, f"every waiter is told once: {told}")
@@ -526,6 +529,16 @@ class WholeLife(RuleBasedStateMachine):
                 )
         if isinstance(life, FlowRun):
             self.check_run(life)
+
+    def check_hooks(self, life: Life, world: World) -> None:
+        if life.author is None or not life.author.hooks:
+            return
+        called = [state for each, state in world.hooked if each is life]
+        last = [state for state in called if state.type in TERMINAL]
+        if life.state.type in life.author.hooks:
+            self.require(last == [life.state], f"hooks of the end of {life!r}: {called}")
+        running = [state for state in called if state.type not in TERMINAL]
+        self.require(len(running) == life.attempt, f"hooks of its attempts {life!r}: {called}")
 
     def check_run(self, run: FlowRun) -> None:
         book = run.book
