@@ -542,3 +542,30 @@ def test_a_paused_generator_flow_yields_nothing(until):
 def test_a_generator_task_called_alone():
     """A generator task called outside of a flow yields too."""
     assert list(count(2)) == [0, 1]
+
+
+def test_a_generator_that_others_cancel_between_two_attempts_has_ended(until):
+    """A time-out around the caller's loop ends a run that waits for its next attempt, too."""
+
+    @task(retries=1, retry_delay_seconds=3600)
+    async def fails():
+        yield 1
+        raise ValueError
+
+    @flow
+    async def takes():
+        try:
+            async with asyncio.timeout(3600) as timeout:
+                ends.append((asyncio.get_running_loop(), timeout))
+                async for _ in fails():
+                    pass
+        except TimeoutError:
+            return "in time"
+
+    ends = []
+    run = takes.start()
+    until(lambda: run.tasks and run.tasks[0].state.name == "AwaitingRetry")
+    loop, timeout = ends[0]
+    loop.call_soon_threadsafe(timeout.reschedule, 0)
+    assert run.result(20) == "in time"
+    assert run.tasks[0].state.is_crashed()

@@ -104,6 +104,9 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
             if delay is None:
                 break
             life.sleep(delay)
+    except BaseException as error:
+        _end_with(life, error)
+        raise
     finally:
         life.leave()
     wait_for_end(life)
@@ -217,6 +220,9 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
         await wait_for_end_async(life)
         if not closed:
             reraise(life)
+    except BaseException as error:
+        _end_with(life, error)
+        raise
     finally:
         life.root = None
         life.leave()
@@ -246,6 +252,12 @@ def _begins(life: Life) -> bool:
         return True
     end(life, life.cancelled_state())
     return False
+
+
+def _end_with(life: Life, error: BaseException) -> None:
+    """End a run for what came between its code and its end: an interrupt, a cancel by others."""
+    if not life.decided:
+        end(life, state_of_error(life, error))
 
 
 def collected(call: Callable[[], Any]) -> list[Any]:
