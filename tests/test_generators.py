@@ -569,3 +569,40 @@ def test_a_generator_that_others_cancel_between_two_attempts_has_ended(until):
     loop.call_soon_threadsafe(timeout.reschedule, 0)
     assert run.result(20) == "in time"
     assert run.tasks[0].state.is_crashed()
+
+
+def test_what_fails_as_it_is_closed_is_not_tried_again():
+    """A cleanup that fails ends the run: nobody takes the values of another attempt."""
+
+    @task(retries=3)
+    def one():
+        try:
+            yield 1
+        finally:
+            raise ValueError("no")
+
+    @task(retries=3)
+    async def one_async():
+        try:
+            yield 1
+        finally:
+            raise ValueError("no")
+
+    @flow
+    def takes():
+        values = one()
+        next(values)
+        with pytest.raises(ValueError, match="no"):
+            values.close()
+
+    @flow
+    async def takes_async():
+        values = one_async()
+        await anext(values)
+        with pytest.raises(ValueError, match="no"):
+            await values.aclose()
+
+    for run in (takes.start(), takes_async.start()):
+        assert run.wait(20).state.is_completed()
+        assert states(run) == ["FAILED"]
+        assert run.tasks[0].attempt == 1
