@@ -606,3 +606,42 @@ def test_what_fails_as_it_is_closed_is_not_tried_again():
         assert run.wait(20).state.is_completed()
         assert states(run) == ["FAILED"]
         assert run.tasks[0].attempt == 1
+
+
+def test_a_flow_that_is_cancelled_as_its_generators_are_closed_ends_after_them():
+    """A cancel by others that comes meanwhile goes to the cleanup, which is still waited for."""
+    closing, ends = threading.Event(), []
+
+    @task
+    async def one():
+        try:
+            yield 1
+        finally:
+            try:
+                closing.set()
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0.01)
+
+    @flow
+    async def leaves_open():
+        values = one()
+        await anext(values)
+        ends.append(values)  # left open
+
+    @flow
+    async def body():
+        try:
+            async with asyncio.timeout(3600) as timeout:
+                ends.append((asyncio.get_running_loop(), timeout))
+                await leaves_open()
+        except TimeoutError:
+            return "in time"
+
+    run = body.start()
+    closing.wait(20)
+    loop, timeout = ends[0]
+    loop.call_soon_threadsafe(timeout.reschedule, 0)
+    assert run.result(20) == "in time"
+    subflow = run.tasks[0].run
+    assert subflow.tasks[0].ended <= subflow.ended
