@@ -542,3 +542,106 @@ def test_a_paused_generator_flow_yields_nothing(until):
 def test_a_generator_task_called_alone():
     """A generator task called outside of a flow yields too."""
     assert list(count(2)) == [0, 1]
+
+
+def test_a_generator_that_others_cancel_between_two_attempts_has_ended(until):
+    """A time-out around the caller's loop ends a run that waits for its next attempt, too."""
+
+    @task(retries=1, retry_delay_seconds=3600)
+    async def fails():
+        yield 1
+        raise ValueError
+
+    @flow
+    async def takes():
+        try:
+            async with asyncio.timeout(3600) as timeout:
+                ends.append((asyncio.get_running_loop(), timeout))
+                async for _ in fails():
+                    pass
+        except TimeoutError:
+            return "in time"
+
+    ends = []
+    run = takes.start()
+    until(lambda: run.tasks and run.tasks[0].state.name == "AwaitingRetry")
+    loop, timeout = ends[0]
+    loop.call_soon_threadsafe(timeout.reschedule, 0)
+    assert run.result(20) == "in time"
+    assert run.tasks[0].state.is_crashed()
+
+
+def test_what_fails_as_it_is_closed_is_not_tried_again():
+    """A cleanup that fails ends the run: nobody takes the values of another attempt."""
+
+    @task(retries=3)
+    def one():
+        try:
+            yield 1
+        finally:
+            raise ValueError("no")
+
+    @task(retries=3)
+    async def one_async():
+        try:
+            yield 1
+        finally:
+            raise ValueError("no")
+
+    @flow
+    def takes():
+        values = one()
+        next(values)
+        with pytest.raises(ValueError, match="no"):
+            values.close()
+
+    @flow
+    async def takes_async():
+        values = one_async()
+        await anext(values)
+        with pytest.raises(ValueError, match="no"):
+            await values.aclose()
+
+    for run in (takes.start(), takes_async.start()):
+        assert run.wait(20).state.is_completed()
+        assert states(run) == ["FAILED"]
+        assert run.tasks[0].attempt == 1
+
+
+def test_a_flow_that_is_cancelled_as_its_generators_are_closed_ends_after_them():
+    """A cancel by others that comes meanwhile goes to the cleanup, which is still waited for."""
+    closing, ends = threading.Event(), []
+
+    @task
+    async def one():
+        try:
+            yield 1
+        finally:
+            try:
+                closing.set()
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0.01)
+
+    @flow
+    async def leaves_open():
+        values = one()
+        await anext(values)
+        ends.append(values)  # left open
+
+    @flow
+    async def body():
+        try:
+            async with asyncio.timeout(3600) as timeout:
+                ends.append((asyncio.get_running_loop(), timeout))
+                await leaves_open()
+        except TimeoutError:
+            return "in time"
+
+    run = body.start()
+    closing.wait(20)
+    loop, timeout = ends[0]
+    loop.call_soon_threadsafe(timeout.reschedule, 0)
+    assert run.result(20) == "in time"
+    subflow = run.tasks[0].run
+    assert subflow.tasks[0].ended <= subflow.ended

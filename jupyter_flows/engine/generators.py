@@ -10,7 +10,8 @@ where the generator waits at its ``yield``.
 - Closing the generator ends the run, COMPLETED unless it was cancelled. A generator that
   is dropped is closed by Python; one that its caller has left open is closed when that
   has left its body.
-- An attempt that fails may be followed by another, which begins anew, as in Prefect.
+- An attempt that fails may be followed by another, which begins anew, as in Prefect; not
+  one that fails as its generator is closed, when nobody takes values any more.
 - The registry `runner.generators` holds the open ones by weak references: a generator
   that nobody else holds is to be closed at once.
 """
@@ -80,7 +81,7 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
     generators[life] = itself[0]
     if not plan.is_free and not is_ready(life, plan):
         return reraise(life)
-    closed = False
+    closing = closed = False
     try:
         while _begins(life):
             timeout = None
@@ -88,7 +89,24 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
                 wait_for_hooks(life)
                 timeout = start_timeout(life, plan.timeout_seconds)
                 steps: Generator[Any, Any, Any] = _step(life, plan.body)
-                value = yield from _values(life, steps)
+                step: Callable[[], Any] = partial(next, steps)
+                while True:
+                    try:
+                        value = _step(life, step, steps)
+                    except StopIteration as last:
+                        value = last.value
+                        break
+                    try:
+                        sent = yield value
+                    except GeneratorExit:
+                        closing = True
+                        life.note_delivery()  # this is how a cancel of the caller comes here
+                        _step(life, steps.close)
+                        raise
+                    except BaseException as error:
+                        step = partial(steps.throw, error)
+                    else:
+                        step = partial(steps.send, sent)
                 for each in lives_in(value):
                     checkpoints.wait_as_worker((each,), None)
                 state = state_of_value(value)
@@ -100,35 +118,20 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
                 if timeout is not None:
                     timeout.end()
             state = leave_body(life, state)
+            if closing:
+                end(life, state, plan.on_completed)
+                break
             delay = settle(life, state, plan)
             if delay is None:
                 break
             life.sleep(delay)
+    except BaseException as error:
+        _end_with(life, error)
+        raise
     finally:
         life.leave()
     wait_for_end(life)
     return None if closed else reraise(life)
-
-
-def _values(life: Life, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Yield what a generator yields, each step as code of its run; return what it returns."""
-    __tracebackhide__ = True
-    step: Callable[[], Any] = partial(next, steps)
-    while True:
-        try:
-            value = _step(life, step, steps)
-        except StopIteration as last:
-            return last.value
-        try:
-            sent = yield value
-        except GeneratorExit:
-            life.note_delivery()  # this is how a cancel of the caller comes here
-            _step(life, steps.close)
-            raise
-        except BaseException as error:
-            step = partial(steps.throw, error)
-        else:
-            step = partial(steps.send, sent)
 
 
 def _step(
@@ -174,7 +177,7 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
     if not plan.is_free and not await is_ready_async(life, plan):
         reraise(life)
         return
-    closed = False
+    closing = closed = False
     try:
         while _begins(life):
             timeout = None
@@ -192,6 +195,7 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
                     try:
                         sent = yield value
                     except GeneratorExit:
+                        closing = True
                         life.note_delivery()  # this is how a cancel of the caller comes here
                         await _step_async(life, steps.aclose)
                         raise
@@ -210,6 +214,9 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
             if life.root is not None:
                 life.root.settle()
             state = await leave_body_async(life, state)
+            if closing:
+                end(life, state, plan.on_completed)
+                break
             delay = await settle_async(life, state, plan)
             if delay is None:
                 break
@@ -217,6 +224,9 @@ async def _run_async(make: Make, itself: list[ref[Any]]) -> AsyncGenerator[Any, 
         await wait_for_end_async(life)
         if not closed:
             reraise(life)
+    except BaseException as error:
+        _end_with(life, error)
+        raise
     finally:
         life.root = None
         life.leave()
@@ -246,6 +256,12 @@ def _begins(life: Life) -> bool:
         return True
     end(life, life.cancelled_state())
     return False
+
+
+def _end_with(life: Life, error: BaseException) -> None:
+    """End a run for what came between its code and its end: an interrupt, a cancel by others."""
+    if not life.decided:
+        end(life, state_of_error(life, error))
 
 
 def collected(call: Callable[[], Any]) -> list[Any]:

@@ -446,21 +446,25 @@ class Life:
     def _ask(self, reason: str, grace: float | None) -> list[Life]:
         """Take note of the ask, and return those that it is news to: this life and its children."""
         with self._lock:
-            if self.decided or self.state.type in TERMINAL:
-                return []
-            if self.cancel_reason not in (None, "timeout") or self.cancel_reason == reason:
-                return []
-            self.cancel_reason = reason
-            self.asked_at = time()
-            self.grace = grace
             children = list(self.active)
-            if not self.attempt:
-                self._move(self.cancelled_state())
+            if self.decided or self.state.type in TERMINAL:
+                news: list[Life] = []
+                if reason != "parent":
+                    return news  # else it passes on to what it leaves behind, its caller's now
+            elif self.cancel_reason not in (None, "timeout") or self.cancel_reason == reason:
+                return []
             else:
-                self._mark()
-                if reason != "timeout":  # which may be followed by another attempt
-                    self._move(Cancelling(_saying(reason)))
-        return [self, *(life for child in children for life in child._ask("parent", grace))]
+                news = [self]
+                self.cancel_reason = reason
+                self.asked_at = time()
+                self.grace = grace
+                if not self.attempt:
+                    self._move(self.cancelled_state())
+                else:
+                    self._mark()
+                    if reason != "timeout":  # which may be followed by another attempt
+                        self._move(Cancelling(_saying(reason)))
+        return [*news, *(life for child in children for life in child._ask("parent", grace))]
 
     def turn_away(self, message: str) -> None:
         """End it before it has begun, as there is no room for it."""

@@ -292,8 +292,6 @@ def leave_body(life: Life, state: State) -> State:
 
 async def leave_body_async(life: Life, state: State) -> State:
     """Do what `leave_body` does, without blocking the event loop."""
-    if life.active:
-        await close_generators(life)
     state = await _join_async(life, state)
     while _has_helpers(life) and life.root is not None:
         await life.root.sleep(_LOOK_AGAIN)
@@ -320,12 +318,15 @@ def _join(life: Life, state: State) -> State:
 
 
 async def _join_async(life: Life, state: State) -> State:
-    """Do what `_join` does, for a flow that may share its asyncio task with who awaits it.
+    """Do what `_join` does, for code that may share its asyncio task with who awaits it.
 
-    Tasks that it left behind on the event loop are stopped, and waited for.
+    Generators that it has left open are closed. Tasks that it left behind on the event
+    loop are stopped, and waited for.
     """
     while True:
         try:
+            if life.active:
+                await close_generators(life)
             tasks = _submitted_by(life, state)
             if tasks is not None and await tasks.join_async():
                 life.note_delivery()
@@ -339,6 +340,8 @@ async def _join_async(life: Life, state: State) -> State:
         except asyncio.CancelledError as error:  # the caller's, which is told again at the end
             life.note_delivery()
             state = state_of_error(life, error)
+            for child in list(life.active):
+                child.ask_cancel("parent")
 
 
 def _left_behind(life: Life) -> list[TaskRun]:

@@ -142,7 +142,7 @@ class Body:
                 return self.run(step[2])
         elif word == "ask":
             try:
-                pause_flow_run(timeout=step[1])
+                pause_flow_run(timeout=step[1], key=step[3])
             except FlowPauseTimeout:
                 if step[2]:
                     raise
@@ -276,7 +276,7 @@ class Body:
                 raise
         elif word == "ask":
             try:
-                await pause_flow_run(timeout=step[1])
+                await pause_flow_run(timeout=step[1], key=step[3])
             except FlowPauseTimeout:
                 if step[2]:
                     raise
@@ -343,6 +343,12 @@ def _given(world: World, options: Any) -> dict[str, Any]:
     return given
 
 
+def if_it_is_to_go_on(_: Any, life: Any, state: Any) -> bool:
+    """Say that a task or flow is to be tried again: code of its run, as any other."""
+    checkpoint()
+    return state.is_failed() and life.attempt > 0
+
+
 HOOKED = ("running", "completion", "failure", "cancellation")
 
 
@@ -392,6 +398,7 @@ def _options(draw: Any, *, of_flow: bool) -> tuple[Any, ...]:
     if retries:
         options["retries"] = retries
         options["retry_delay_seconds"] = draw(st.sampled_from((0.0, 0.0, 0.001, 0.004)))
+        options["retry_condition_fn"] = draw(st.sampled_from((None, None, if_it_is_to_go_on)))
     if draw(st.integers(0, 3)) == 0:
         options["timeout_seconds"] = draw(st.sampled_from((0.001, 0.003, 0.01)))
     hooks = draw(st.sampled_from((None, None, None, "quick", "slow", "raise")))
@@ -457,7 +464,8 @@ def _step(draw: Any, depth: int, endless: bool) -> tuple[Any, ...]:
         return word, draw(st.sampled_from((0.001, 0.005))), _program(draw, depth - 1, endless)
     if word == "ask":
         seconds = (0.002, 0.01, 3600.0) if endless else (0.002, 0.01)
-        return word, draw(st.sampled_from(seconds)), draw(st.booleans())
+        key = draw(st.sampled_from((None, None, "a key")))
+        return word, draw(st.sampled_from(seconds)), draw(st.booleans()), key
     if word == "fire":
         return word, draw(st.sampled_from(ACTIONS))
     return word, _program(draw, depth - 1, endless)

@@ -15,6 +15,7 @@ from jupyter_flows import (
 )
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.injecting import place_to_hit
+from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.stacks import stack_of
 from jupyter_flows.engine.timers import ring
 from jupyter_flows.states import TERMINAL
@@ -224,3 +225,40 @@ def test_a_rung_is_not_taken_twice(until):
     assert run.ladder._alarm.callback is None
     run.ladder._wait()  # as one that waits while the run ends
     assert run.ladder._alarm.callback is None
+
+
+def test_a_cancel_reaches_what_a_task_leaves_behind_that_is_just_ending(monkeypatch, until):
+    """What a task has submitted is its flow's when that ends, and stops with it at any moment."""
+    ended, go_on, asked = threading.Event(), threading.Event(), []
+    leave_caller = Life.leave_caller
+
+    def leave_late(life):
+        if life.name.startswith("leaves"):
+            ended.set()
+            go_on.wait(20)
+        leave_caller(life)
+
+    monkeypatch.setattr(Life, "leave_caller", leave_late)
+
+    @task
+    def is_left():
+        asked.append(current_run().wait_for_cancel(20))
+
+    @task
+    def leaves():
+        is_left.submit()
+
+    @flow
+    def body():
+        leaves.submit()
+        time.sleep(20)
+
+    run = body.start()
+    ended.wait(20)
+    until(lambda: run.tasks[1].state.is_running())
+    run.cancel()
+    until(lambda: run.delivered)
+    go_on.set()
+    run.wait(20)
+    assert asked == [True]
+    assert run.tasks[1].cancel_reason == "parent"

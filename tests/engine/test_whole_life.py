@@ -511,6 +511,7 @@ class WholeLife(RuleBasedStateMachine):
             others = [child.state for child in below(life)]
             cancelled = any(state.is_cancelled() for state in others)
             cancelled |= any(was_asked(above) for above in callers(life))
+            cancelled |= final.name == "NotReady"  # as what it waited for was
             what = f"{life!r} is CANCELLED, which nobody asked for: {life.states}"
             self.require(cancelled or returns(life, "cancelled"), what)
         if final.is_crashed():  # as a cancel by its own code's means is one that nobody asked for
@@ -660,6 +661,9 @@ def house(tmp_path: Any) -> Iterator[House]:
 
 @pytest.mark.timeout(3600 if FULL else 120)
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # a stop may come before
+@pytest.mark.filterwarnings(  # what a generator that was dropped is closed with, Python tells so
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize(
     ("kind", "examples"),
     [(None, 10_000 if FULL else 200), ("process", 300 if FULL else 10)],
