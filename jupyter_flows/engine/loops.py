@@ -196,8 +196,11 @@ def is_same_task(one: Life, other: Life) -> bool:
 def _look() -> None:
     """Heed what is asked of all that the running loop runs."""
     loop = asyncio.get_running_loop()
-    if isinstance(loop, RunLoop) and loop.held and not any_shielded_task(loop):
-        checkpoints.park(loop.life)
+    if isinstance(loop, RunLoop) and loop.held:
+        if loop.life.shielded:  # the shield that it was started in ends elsewhere: nobody tells
+            loop.call_later(_LOOK_AGAIN, _look)
+        elif not any_shielded_task(loop):
+            checkpoints.park(loop.life)
     here = [root for root in _here.roots if root.loop is loop]
     for root in here:
         if root.due:  # whoever asked may not have reached its children yet
@@ -215,7 +218,8 @@ def _look() -> None:
         loop.call_later(_LOOK_AGAIN, _look)
 
 
-_LOOK_AGAIN = 0.005  # seconds, while a cleanup awaits that was under way when the cancel came
+_LOOK_AGAIN = 0.005  # seconds, while a cleanup awaits that was under way when the cancel came,
+# or a shield is on
 
 
 def _look_again(loop: asyncio.AbstractEventLoop) -> None:

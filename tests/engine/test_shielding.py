@@ -179,6 +179,44 @@ def test_a_pause_waits_for_the_end_of_a_shield_that_awaits(on):
     assert done == ["whole", "after"]
 
 
+def test_what_is_submitted_in_a_shield_is_held_after_it(until):
+    """An async task that was submitted in a shield goes on while that lasts, and is held then."""
+    begun, go, steps = threading.Event(), threading.Event(), []
+
+    @task
+    async def works():
+        begun.set()
+        while not go.is_set():
+            await asyncio.sleep(0.001)
+        ended.set()
+        while True:
+            await asyncio.sleep(0.001)
+            steps.append(1)
+
+    @flow
+    def body():
+        with shield():
+            future = works.submit()
+            ended.wait(20)
+        checkpoint()
+        future.result()
+
+    ended = threading.Event()
+    run = body.start()
+    assert begun.wait(20)
+    run.pause()
+    go.set()
+    assert ended.wait(20)
+    until(lambda: run.state.is_paused())
+    before = len(steps)
+    time.sleep(STILL)
+    assert len(steps) == before
+    run.resume()
+    until(lambda: len(steps) > before)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+
+
 def test_a_shield_outside_of_runs_does_nothing():
     """`shield` may be used in code that also runs outside of flows."""
     with shield(), shield():
