@@ -420,18 +420,16 @@ def test_a_named_tuple_is_made_whole():
     """The code that makes a named tuple is the standard library's, though it has no file there."""
     judged = []
 
-    def look(frame, event, argument):
-        if event == "call" and frame.f_code.co_filename == "<string>":
-            judged.append(is_safe(frame, entries=()))
+    def look(*given):
+        frame = sys._getframe(1)
+        assert frame.f_code.co_filename == "<string>"
+        judged.append(is_safe(frame, entries=()))
+        return tuple.__new__(*given) if given else None
 
     pair = namedtuple("Pair", "a b")
-    before = sys.getprofile()
-    sys.setprofile(look)
-    try:
-        pair(1, 2)
-        exec("def of_a_user(): pass\nof_a_user()", {"__name__": "__main__"})
-    finally:
-        sys.setprofile(before)
+    pair.__new__.__globals__["_tuple_new"] = look
+    assert pair(1, 2) == (1, 2)
+    exec("def of_a_user(): look()\nof_a_user()\nlook()", {"__name__": "__main__", "look": look})
     assert judged == [False, True, True]
 
 

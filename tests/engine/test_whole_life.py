@@ -535,6 +535,9 @@ class WholeLife(RuleBasedStateMachine):
         if life.author is None or not life.author.hooks:
             return
         called = [state for each, state in world.hooked if each is life]
+        if life.state.name == "NotReady":  # as in Prefect
+            self.require(not called, f"no hook of {life!r}: {called}")
+            return
         last = [state for state in called if state.type in TERMINAL]
         if life.state.type in life.author.hooks:
             self.require(last == [life.state], f"hooks of the end of {life!r}: {called}")
