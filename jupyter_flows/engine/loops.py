@@ -232,10 +232,16 @@ shielding.look_again = _look_again
 def _insist(root: Root) -> None:
     """Cancel a body again that swallowed a cancel, unless it is cleaning up."""
     if root in _here.roots and root.swallowed and not _is_to_be_left_alone(root):
-        for child in list(root._life.active):  # begun since: not in a cleanup, then
-            child.ask_cancel("parent")
+        _ask_all_below(root._life)
         root.deliver()
         root.task.cancel()
+
+
+def _ask_all_below(life: Life) -> None:
+    """Ask what was begun since a cancel was swallowed, not in a cleanup then, to stop too."""
+    for child in list(life.active):
+        child.ask_cancel("parent")
+        _ask_all_below(child)  # which it may have called after it was asked itself
 
 
 def _is_to_be_left_alone(root: Root) -> bool:

@@ -622,3 +622,31 @@ def test_a_cancel_reaches_tasks_whose_caller_has_ended(until):
     run.cancel()
     assert run.wait(20).state.is_cancelled()
     assert run.tasks[1].state.is_cancelled()
+
+
+def test_a_second_cancel_reaches_what_was_called_after_the_first_was_swallowed():
+    """A run that is called by one that swallowed its caller's cancel is CANCELLED, not CRASHED."""
+    begun = threading.Event()
+
+    @flow
+    async def third():
+        await asyncio.sleep(3600)
+
+    @flow
+    async def second():
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await third()
+
+    @flow(cancel_grace_seconds=0.05)
+    async def first():
+        await second()
+
+    run = first.start()
+    assert begun.wait(20)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    (second_run,) = run.tasks
+    (third_run,) = second_run.run.tasks
+    assert (second_run.state.type, third_run.state.type) == ("CANCELLED", "CANCELLED")
