@@ -4,8 +4,10 @@ Guarantees:
 
 - A run is known from before its worker starts.
 - Any thread may ask; nothing here blocks.
-- An active run is never forgotten. Of ended runs the newest `KEPT` are; older
+- An active run is never forgotten. Of ended runs the newest `KEPT` are kept; older
   ones are in the store, where there is one.
+- Whoever was told of the end of a run finds it among the ended ones, though several
+  threads may tell those who wait at once, and it be counted as ended last.
 """
 
 from __future__ import annotations
@@ -45,9 +47,10 @@ def _move(run: FlowRun) -> None:
 
 
 def active() -> list[FlowRun]:
-    """Return the runs that have not ended, oldest first."""
+    """Return the runs that are not over, oldest first."""
     with _lock:
-        return list(_active.values())
+        runs = list(_active.values())
+    return [run for run in runs if not run.is_over()]
 
 
 def known() -> list[FlowRun]:

@@ -34,6 +34,19 @@ def carrying(name, value):
     return found
 
 
+def described(pid):
+    """Say of a process what helps to find out why it is still there."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return (
+                f"{pid} {process.cmdline()} {process.status()}, parent {process.ppid()}, group "
+                f"{os.getpgid(pid)}, session {os.getsid(pid)}, {process.environ().get(MARK)!r}"
+            )
+    except (psutil.Error, ProcessLookupError):
+        return f"{pid} has ended"
+
+
 def alive(pid):
     """Whether a process has not ended."""
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from jupyter_flows import flow, run_process
 from jupyter_flows.commands import link
-from tests.commands.families import alive, carrying
+from tests.commands.families import alive, carrying, described
 from tests.repeats import FULL
 
 REPOSITORY = Path(__file__).parents[2]
@@ -89,6 +89,14 @@ def nothing_is_left_of(program, until):
     until(lambda: not carrying(NAME, program.token), "nothing is left")
 
 
+def all_end(processes, until):
+    """Wait until none of these processes is left; say of those that are what they are."""
+    try:
+        until(lambda: not any(alive(each.pid) for each in processes), "all have ended")
+    except AssertionError as error:
+        pytest.fail("\n".join([str(error), *(described(each.pid) for each in processes)]))
+
+
 def besides_a_guard(program):
     """Return what carries a program's environment, or is about to: all but its guard."""
     found = []
@@ -117,7 +125,7 @@ def test_sigkill_leaves_nothing_of_commands(program, noted, until, proc):
         processes = noted(2 * sum(FAMILIES.values()))
         assert all(alive(each.pid) for each in processes)
         killed.kill()
-        until(lambda left=processes: not any(alive(each.pid) for each in left), "all have ended")
+        all_end(processes, until)
         nothing_is_left_of(killed, until)
 
 
