@@ -2,7 +2,8 @@
 
 What belongs to a command is found by three marks, as any one of them can be lost:
 its process group, its session, and a variable of its environment, which follows a
-daemon that has left both.
+daemon that has left both. A command that has just begun, so that its process id is not
+known yet, is also found by the pipes that its output goes to.
 
 Rules:
 
@@ -34,22 +35,43 @@ def with_mark(environment: Mapping[str, str], mark: str) -> dict[str, str]:
     return {**environment, MARK: mark if outer is None else outer + _BETWEEN + mark}
 
 
+class Beginning:
+    """A command of which nothing is known but that it may be about to begin."""
+
+    __slots__ = ("pipes", "session")
+
+    def __init__(self, session: int, pipes: frozenset[int]) -> None:
+        """Take what is known before.
+
+        Args:
+            session: that of who starts it; the command gets one of its own.
+            pipes: those that its output goes to, by the system's numbers for them.
+        """
+        self.session = session
+        self.pipes = pipes
+
+
 class Descendants:
     """The processes of some commands, themselves included; for one thread at a time."""
 
-    def __init__(self, commands: Mapping[str, int], before: Iterable[int] = ()) -> None:
+    def __init__(self, commands: Mapping[str, int | Beginning], before: Iterable[int] = ()) -> None:
         """Take the process id of each command, by its mark, and who cannot be one of them.
 
         Args:
-            commands: an id is 0 as long as it is not known: then the command may be just
-                about to begin.
+            commands: what is known of each: its process id, or that it is to begin.
             before: the ids that there were before any of them began.
         """
         self._marks = frozenset(commands)
-        self._leaders = {pid for pid in commands.values() if pid}  # of groups and sessions
-        self._have_begun = len(self._leaders) == len(commands)
+        self._beginnings = [each for each in commands.values() if isinstance(each, Beginning)]
+        # of groups and sessions
+        self._leaders = {each for each in commands.values() if not isinstance(each, Beginning)}
         self._strangers = set(before)  # also those that carry another environment
         self._untouchable: set[int] = set()  # that became somebody else's, by sudo for instance
+
+    @property
+    def have_begun(self) -> bool:
+        """Whether the process id of each command is known."""
+        return not self._beginnings
 
     def alive(self) -> list[int]:
         """Return those that have not ended and can be told to."""
@@ -112,15 +134,23 @@ class Descendants:
             if pid in self._strangers:
                 return False
             marks = system.variable(pid, MARK)
-            if marks is None:
-                return False
-            if self._marks.isdisjoint(marks.split(_BETWEEN)):
-                if self._have_begun:  # else it may be what becomes a command
+            if marks is not None and not self._marks.isdisjoint(marks.split(_BETWEEN)):
+                if session == pid and self._beginnings:
+                    self._leaders.add(pid)
+            elif self._writes_to_one(pid, session):
+                self._leaders.add(session)
+            else:
+                if marks is not None and not self._beginnings:  # else it may become a command
                     self._strangers.add(pid)
                 return False
-            if session == pid and not self._have_begun:
-                self._leaders.add(pid)
         return not system.has_ended(pid)
+
+    def _writes_to_one(self, pid: int, session: int) -> bool:
+        """Whether the output of a process goes where that of a command goes that begins."""
+        return any(
+            session != each.session and not each.pipes.isdisjoint(system.output_pipes(pid))
+            for each in self._beginnings
+        )
 
 
 def _tell_by_psutil(pid: int, verb: str) -> None:

@@ -2,8 +2,11 @@
 
 It is started by `link` with one end of a pipe, on which it hears, a line each:
 
-    + MARK PID   this command runs, or is about to (then the id is 0)
-    - MARK       nothing of it is to be ended any more: from now on it may be reaped
+    ? MARK SESSION PIPE PIPE  a command is about to begin: in a session of its own, which
+                              is not this one, and with these pipes for its output
+    + MARK PID                it has begun, and this is its process id
+    - MARK                    nothing of it is to be ended any more: from now on it may be
+                              reaped
 
 Guarantees:
 
@@ -11,7 +14,9 @@ Guarantees:
   processes of the commands that it has heard of are killed, again and again until
   nothing is left. Then it ends; at once, if there are none.
 - What was written before the end is heeded, also when that came before it could read.
-- A command that began in the moment of the end is waited for.
+- A command that began in the moment of the end is waited for, and found by its mark or,
+  where there is /proc, by its pipes. (A process of it that has by then left its session
+  and its environment, and writes elsewhere, is lost.)
 - It is in a session of its own and heeds no signal, so what ends the process beside it
   does not reach it.
 - It imports next to nothing, and never the package's own ``__init__``.
@@ -24,7 +29,7 @@ import select
 import signal
 import time
 
-from jupyter_flows.commands.descendants import Descendants
+from jupyter_flows.commands.descendants import Beginning, Descendants
 
 _IDLE = 0.5  # seconds between two looks for a parent that is gone
 _BEGINS = 3.0  # seconds in which a command that was about to begin has begun
@@ -48,12 +53,12 @@ def main(pipe: int, parent: int) -> None:
     os._exit(0)
 
 
-def _hear(pipe: int, parent: int) -> dict[str, int]:
+def _hear(pipe: int, parent: int) -> dict[str, int | Beginning]:
     """Return the commands that are left when the process beside this one has ended."""
     os.set_blocking(pipe, False)
     poll = select.poll()
     poll.register(pipe, 0)  # for its end alone: what is said may wait, and costs nobody time
-    commands: dict[str, int] = {}
+    commands: dict[str, int | Beginning] = {}
     unread = b""
     orphaned = False
     while True:
@@ -70,18 +75,21 @@ def _hear(pipe: int, parent: int) -> dict[str, int]:
             return commands
         *lines, unread = (unread + data).split(b"\n")
         for line in lines:
-            what, mark, *pid = line.decode().split()
-            if what == "+":
-                commands[mark] = int(pid[0])
+            what, mark, *numbers = line.decode().split()
+            if what == "?":
+                session, *pipes = map(int, numbers)
+                commands[mark] = Beginning(session, frozenset(pipes))
+            elif what == "+":
+                commands[mark] = int(numbers[0])
             else:
                 commands.pop(mark, None)
 
 
-def _end(commands: dict[str, int]) -> None:
+def _end(commands: dict[str, int | Beginning]) -> None:
     """Kill all processes of the commands, until nothing is left."""
     descendants = Descendants(commands)
     descendants.kill()
-    until = time.monotonic() + (0 if all(commands.values()) else _BEGINS)
+    until = time.monotonic() + (0 if descendants.have_begun else _BEGINS)
     looks = 0
     found = time.monotonic()
     while time.monotonic() < max(found + _CALM, until):

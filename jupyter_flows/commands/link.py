@@ -22,7 +22,7 @@ import sys
 import threading
 from pathlib import Path
 
-from jupyter_flows.commands.descendants import MARK
+from jupyter_flows.commands.descendants import MARK, Beginning
 from jupyter_flows.engine import ports
 
 _PATIENCE = 2_000  # milliseconds that a guard may take to read, when the pipe is full
@@ -102,13 +102,19 @@ class _Guard:
 
 _lock = threading.RLock()  # a coroutine that is thrown away stops its command on any thread
 _guard: _Guard | None = None
-_commands: dict[str, int] = {}  # the process id of each, by its mark
+_commands: dict[str, int | Beginning] = {}  # the process id of each, by its mark
 
 
-def expect(mark: str) -> None:
-    """Make sure that a command which is about to begin does not outlive this process."""
+def expect(mark: str, *outputs: int) -> None:
+    """Make sure that a command which is about to begin does not outlive this process.
+
+    Args:
+        mark: what it carries in its environment.
+        outputs: the pipes, open here, that are to be its stdout and stderr.
+    """
     if not ports.adopted and os.name == "posix":
-        _tell_of(mark, 0)
+        pipes = frozenset(os.fstat(each).st_ino for each in outputs)
+        _tell_of(mark, Beginning(os.getsid(0), pipes))
 
 
 def begun(mark: str, pid: int) -> None:
@@ -126,22 +132,28 @@ def forget(mark: str) -> None:
             _dismiss()
 
 
-def _tell_of(mark: str, pid: int) -> None:
+def _tell_of(mark: str, what: int | Beginning) -> None:
     with _lock:
-        _commands[mark] = pid
+        _commands[mark] = what
         try:
-            if not (_guard and _guard.serves and _guard.tell(f"+ {mark} {pid}\n")):
+            if not (_guard and _guard.serves and _guard.tell(_line(mark, what))):
                 _start()
         except OSError:  # the system has no process, or no file descriptor, left for it
             pass
+
+
+def _line(mark: str, what: int | Beginning) -> str:
+    if isinstance(what, Beginning):
+        return f"? {mark} {what.session} {' '.join(map(str, what.pipes))}\n"
+    return f"+ {mark} {what}\n"
 
 
 def _start() -> None:
     global _guard
     _dismiss()
     _guard = _Guard()
-    for mark, pid in list(_commands.items()):
-        _guard.tell(f"+ {mark} {pid}\n")
+    for mark, what in list(_commands.items()):
+        _guard.tell(_line(mark, what))
 
 
 def _dismiss() -> None:

@@ -16,6 +16,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass
 from time import monotonic
@@ -107,23 +108,28 @@ class Process:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         order, before = self._order, system.pids()
-        link.expect(self._mark)
-        try:
-            process = subprocess.Popen(
-                order.command,
-                shell=isinstance(order.command, str),
-                stdin=subprocess.DEVNULL if order.input is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                cwd=order.cwd,
-                env=with_mark(os.environ if order.env is None else order.env, self._mark),
-                start_new_session=True,
-            )
-        except BaseException:
-            self._let_go()
-            raise
-        link.begun(self._mark, process.pid)
+        with ExitStack() as ours, ExitStack() as theirs:
+            out, to_out = _pipe(ours, theirs)
+            err, to_err = _pipe(ours, theirs)
+            link.expect(self._mark, to_out.fileno(), to_err.fileno())
+            try:
+                process = subprocess.Popen(
+                    order.command,
+                    shell=isinstance(order.command, str),
+                    stdin=subprocess.DEVNULL if order.input is None else subprocess.PIPE,
+                    stdout=to_out,
+                    stderr=to_err,
+                    bufsize=0,
+                    cwd=order.cwd,
+                    env=with_mark(os.environ if order.env is None else order.env, self._mark),
+                    start_new_session=True,
+                )
+            except BaseException:
+                self._let_go()
+                raise
+            link.begun(self._mark, process.pid)
+            ours.pop_all()
+        process.stdout, process.stderr = out, err
         self.descendants = Descendants({self._mark: process.pid}, before)
         _running.add(self)
         try:
@@ -246,6 +252,15 @@ def _wait_unreaped(process: subprocess.Popen[bytes]) -> None:
             process.wait()
     except ChildProcessError:  # it was stopped, and reaped
         pass
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the two ends of a new pipe, which this process reads from."""
+    read, write = os.pipe()
+    return (
+        ours.enter_context(open(read, "rb", buffering=0)),
+        theirs.enter_context(open(write, "wb", buffering=0)),
+    )
 
 
 def _read(pipe: IO[bytes], texts: list[str], sink: Sink | None) -> None:

@@ -59,6 +59,19 @@ def _variable_by_psutil(pid: int, name: str) -> str | None:
     return environment.get(name, "") if environment else None
 
 
+def output_pipes(pid: int) -> frozenset[int]:
+    """Return the numbers of the pipes that its stdout and stderr are, as far as it is seen."""
+    found = set()
+    for descriptor in (1, 2) if HAS_PROC else ():
+        try:
+            kind, _, number = os.readlink(f"/proc/{pid}/fd/{descriptor}").partition(":")
+        except OSError:
+            continue
+        if kind == "pipe":
+            found.add(int(number.strip("[]")))
+    return frozenset(found)
+
+
 def has_ended(pid: int) -> bool:
     """Whether a process is gone, or only waits to be reaped."""
     if not HAS_PROC:

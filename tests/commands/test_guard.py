@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from jupyter_flows import flow, run_process
-from jupyter_flows.commands import link
+from jupyter_flows.commands import link, system
 from tests.commands.families import alive, carrying, described
 from tests.repeats import FULL
 
@@ -38,6 +38,16 @@ def in_thread(command): run_process(command)
 async def on_loop(command): await run_process(command)
 """
 GUARD = "\nfrom jupyter_flows.commands import link\ndef guard(): return link._guard._process.pid\n"
+WITHOUT_PROC = """
+import os
+from jupyter_flows.commands import link, system
+system.HAS_PROC = False
+first = 'from jupyter_flows.commands.guard import main'
+then = 'from jupyter_flows.commands import system; system.HAS_PROC = False'
+link._PROGRAM = link._PROGRAM.replace(first, f"{first}; {then}")
+begun = link.begun
+link.begun = lambda mark, pid: (begun(mark, pid), os.write(1, b"told\\n"))
+"""  # and says when the guard knows of a command: before that it could not find all of it
 LAST = "\nimport time\ntime.sleep(3600)"
 
 
@@ -112,21 +122,34 @@ def besides_a_guard(program):
 @pytest.mark.parametrize("proc", [True, False], ids=["proc", "psutil"])
 def test_sigkill_leaves_nothing_of_commands(program, noted, until, proc):
     """SIGKILL of a process ends all that the commands of its runs have started."""
-    without_proc = (
-        "from jupyter_flows.commands import link, system\n"
-        "system.HAS_PROC = False\nfirst = 'from jupyter_flows.commands.guard import main'\n"
-        "link._PROGRAM = link._PROGRAM.replace(first, first + '; '\n"
-        "    'from jupyter_flows.commands import system; system.HAS_PROC = False')\n"
-    )
     source = RUNS + f"for each in {list(FAMILIES)!r}:\n    in_thread.start(each)\n"
     source += "    on_loop.start(each)\n" + LAST
     for _ in range((100 if FULL else 3) if proc else 1):
-        killed = program(source if proc else without_proc + source)
+        killed = program(source if proc else WITHOUT_PROC + source)
         processes = noted(2 * sum(FAMILIES.values()))
+        for _ in range(0 if proc else 2 * len(FAMILIES)):
+            assert killed.stdout.readline() == "told\n"
         assert all(alive(each.pid) for each in processes)
         killed.kill()
         all_end(processes, until)
         nothing_is_left_of(killed, until)
+
+
+@pytest.mark.parametrize("command", FAMILIES)
+@pytest.mark.skipif(not system.HAS_PROC, reason="pipes can be looked at only in /proc")
+def test_sigkill_before_the_guard_knows_which_process_it_is(program, noted, until, command):
+    """A command that has begun, but whose process id nobody could tell, does not outlive it."""
+    source = (
+        "import threading\nfrom jupyter_flows import run_process\n"
+        "from jupyter_flows.commands import link\n"
+        "link.begun = lambda mark, pid: threading.Event().wait()\n"
+        f"run_process({command!r})"
+    )
+    killed = program(source)
+    processes = noted(FAMILIES[command])
+    killed.kill()
+    all_end(processes, until)
+    nothing_is_left_of(killed, until)
 
 
 def test_sigkill_at_any_moment_of_a_beginning(program, until):
