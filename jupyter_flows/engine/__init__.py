@@ -37,6 +37,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     hangs          well-known ways to hang, and what to write instead
     whereabouts    where a run is, for people
     questions      what a run asks a person, and how an answer is read
+    pausable       what holds a flow run still, and what it asks people
     ladder         what is done, and when, to stop what was asked to stop
     runs           FlowRun
     registry       all runs of the process
@@ -52,5 +53,4 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     generators     the same where the body is a generator
     processes/     children of a supervisor that leaves none behind
     executors/     where a run runs: one file a kind, one contract
-    processes/     runs in processes of their own, and the supervisor that ends them
 """
