@@ -49,6 +49,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     outcomes       from what code returned or raised to a state
     prerequisites  what a run waits for before it begins
     ending         what becomes of runs when the process ends
+    leaving        what a life waits for as it leaves its body
     runner         attempts, from the first to the last
     generators     the same where the body is a generator
     processes/     children of a supervisor that leaves none behind

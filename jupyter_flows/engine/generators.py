@@ -12,7 +12,7 @@ where the generator waits at its ``yield``.
   has left its body.
 - An attempt that fails may be followed by another, which begins anew, as in Prefect; not
   one that fails as its generator is closed, when nobody takes values any more.
-- The registry `runner.generators` holds the open ones by weak references: a generator
+- The registry `leaving.generators` holds the open ones by weak references: a generator
   that nobody else holds is to be closed at once.
 """
 
@@ -25,6 +25,7 @@ from weakref import ref
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.leaving import generators, leave_body, leave_body_async
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import Root, driven, hold_between_awaits
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
@@ -35,11 +36,8 @@ from jupyter_flows.engine.runner import (
     enter_flow_async,
     enter_task,
     enter_task_async,
-    generators,
     is_ready,
     is_ready_async,
-    leave_body,
-    leave_body_async,
     reraise,
     settle,
     settle_async,
