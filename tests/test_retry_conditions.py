@@ -364,3 +364,25 @@ def test_options_are_kept():
         again = made.with_options(retries=7).options
         assert (again.retries, again.retry_jitter_factor) == (7, 0.3)
         assert again.retry_condition_fn is condition
+
+
+def test_a_run_that_was_given_up_keeps_its_reason(until, alive):
+    """An attempt that fails after its run was given up changes nothing of what is kept of it."""
+
+    @flow(retries=1, retry_condition_fn=lambda *_: True, timeout_seconds=0.001)
+    def stuck():
+        begun.set()
+        blocked.acquire()
+        raise ValueError("too late")
+
+    begun, blocked = threading.Event(), threading.Lock()
+    blocked.acquire()
+    run = stuck.start()
+    assert begun.wait(20)
+    until(lambda: run.cancel_reason == "timeout")
+    run.abandon()
+    kept = run.record()
+    assert (kept.state_name, kept.reason) == ("Abandoned", "timeout")
+    blocked.release()
+    until(lambda: not alive())
+    assert run.record() == kept

@@ -334,9 +334,12 @@ class Life:
         return True
 
     def forget_timeout(self) -> None:
-        """Go on as if in time, now that a timeout has ended an attempt. Harmless without one."""
+        """Go on as if in time, now that a timeout has ended an attempt. Harmless without one.
+
+        One that has ended, given up, keeps its reason.
+        """
         with self._lock:
-            if self.cancel_reason == "timeout":
+            if self.cancel_reason == "timeout" and not self.decided:
                 self._forget_timeout()
 
     def _forget_timeout(self) -> None:
