@@ -559,6 +559,8 @@ class WholeLife(RuleBasedStateMachine):
     def check_hooks(self, life: Life, world: World) -> None:
         if life.author is None or not life.author.hooks:
             return
+        if life.flow_run.abandoned:  # then nobody waits for the hooks of its tasks
+            self.wait_for(life.is_over, f"the hooks of {life!r} are called")
         called = [state for each, state in world.hooked if each is life]
         if life.state.name == "NotReady":  # as in Prefect
             self.require(not called, f"no hook of {life!r}: {called}")
