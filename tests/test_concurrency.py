@@ -122,6 +122,16 @@ def test_a_key_that_is_no_expression_is_refused():
         Concurrency(1, key=7)
 
 
+def test_a_bool_is_no_number_of_slots():
+    """``True`` where a number of slots is to be written is a slip, and is refused."""
+    for limits in (True, [True], [2, False]):
+        for decorate in (flow, task):
+            with pytest.raises(ValueError, match="max_runs must be 1 or more, and whole"):
+                decorate(concurrency=limits)(len)
+    with pytest.raises(ValueError, match="max_runs must be"):
+        set_tag_limit("tag", True)
+
+
 @pytest.mark.parametrize("decorate", [flow, task])
 @pytest.mark.parametrize("wrong", ["two", 2.5, {"max_runs": 2}, [Concurrency(1), "x"]])
 def test_the_option_takes_limits_only(decorate, wrong):
@@ -750,7 +760,7 @@ def test_a_kernel_runs_only_so_many_at_once(gate, until):
     gate.go.set()
     for run in runs:
         run.result(20)
-    for wrong in (0, "2", 1.5):
+    for wrong in (0, "2", 1.5, True):
         with pytest.raises(ValueError, match="max_runs must be"):
             set_max_runs(wrong)
 
@@ -899,18 +909,19 @@ def test_limits_are_set_and_lifted():
     assert concurrency_limits() == {"api": 1, "db": 3}
     set_concurrency_limit("db", None)
     assert concurrency_limits() == {"api": 1}
-    for wrong in (-1, 1.5, "2"):
+    for wrong in (-1, 1.5, "2", True):
         with pytest.raises(ValueError, match="limit must be 0 or more"):
             set_concurrency_limit("db", wrong)
     with pytest.raises(TypeError, match="name must be a text"):
         set_concurrency_limit("", 1)
-    for occupy in (0, -1, 1.5):
+    for occupy in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="occupy must be"):
             concurrency("db", occupy=occupy)
     with pytest.raises(TypeError, match="names must be"):
         concurrency([1])
-    with pytest.raises(ValueError, match="timeout_seconds must be"):
-        concurrency("db", timeout_seconds=-1)
+    for seconds in (-1, "1", True):
+        with pytest.raises(ValueError, match="timeout_seconds must be"):
+            concurrency("db", timeout_seconds=seconds)
 
 
 @pytest.mark.parametrize("on", ["thread", "async", "main", "process"])

@@ -13,6 +13,7 @@ from typing import Any
 from jupyter_flows.engine import admission, ports, slots
 from jupyter_flows.engine.current import called_from_async, current, loop_of
 from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
+from jupyter_flows.engine.numbers import is_number, is_whole
 from jupyter_flows.errors import WouldDeadlock
 
 
@@ -58,9 +59,9 @@ class concurrency:  # noqa: N801
         named = [names] if isinstance(names, str) else list(names)
         if not all(isinstance(name, str) and name for name in named):
             raise TypeError(f"names must be a text or a list of texts, not {names!r}.")
-        if not isinstance(occupy, int) or occupy < 1:
+        if not is_whole(occupy) or occupy < 1:
             raise ValueError(f"occupy must be 1 or more, and whole, not {occupy!r}.")
-        if timeout_seconds is not None and not timeout_seconds >= 0:
+        if timeout_seconds is not None and (not is_number(timeout_seconds) or timeout_seconds < 0):
             raise ValueError(f"timeout_seconds must be 0 or more, not {timeout_seconds!r}.")
         self._names = list(dict.fromkeys(named))
         self._occupy = occupy
@@ -115,7 +116,7 @@ def set_concurrency_limit(name: str, limit: int | None) -> None:
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"name must be a text, not {name!r}.")
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
+    if limit is not None and (not is_whole(limit) or limit < 0):
         raise ValueError(f"limit must be 0 or more, and whole, or None, not {limit!r}.")
     ports.leases.set_limit(name, limit)
     slots.look()
@@ -152,7 +153,7 @@ def set_max_runs(max_runs: int | None) -> None:
     Args:
         max_runs: how many; None lifts the limit.
     """
-    if max_runs is not None and (not isinstance(max_runs, int) or max_runs < 1):
+    if max_runs is not None and (not is_whole(max_runs) or max_runs < 1):
         raise ValueError(f"max_runs must be 1 or more, and whole, or None, not {max_runs!r}.")
     admission.set_max_runs(max_runs)
 

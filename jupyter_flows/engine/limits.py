@@ -12,6 +12,7 @@ from functools import lru_cache
 from types import CodeType, SimpleNamespace
 from typing import Any
 
+from jupyter_flows.engine.numbers import is_whole
 from jupyter_flows.errors import ConcurrencyKeyError
 
 _FUNCTIONS = (
@@ -67,7 +68,7 @@ class Concurrency:
 
     def __post_init__(self) -> None:
         most = self.max_runs
-        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        if not is_whole(most) or most < 1:
             raise ValueError(f"max_runs must be 1 or more, and whole, not {most!r}.")
         try:
             object.__setattr__(self, "strategy", ConcurrencyStrategy(self.strategy))

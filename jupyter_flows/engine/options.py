@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
 from random import random
 from typing import Any, Protocol
 
 from jupyter_flows.engine.limits import Concurrency
+from jupyter_flows.engine.numbers import is_number, is_whole
 from jupyter_flows.engine.texts import sendable
 
 
@@ -43,7 +43,7 @@ class Options:
         timeout, retries = self.timeout_seconds, self.retries
         if timeout is not None and (not is_number(timeout) or timeout <= 0):
             raise ValueError(f"timeout_seconds must be a number above 0, not {timeout!r}.")
-        if not isinstance(retries, int) or retries < 0:
+        if not is_whole(retries) or retries < 0:
             raise ValueError(f"retries must be 0 or more, and whole, not {retries!r}.")
         for name in ("cancel_grace_seconds", "kill_grace_seconds"):
             grace = getattr(self, name)
@@ -124,8 +124,3 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     if len(metadata) > MOST_METADATA:
         raise ValueError(f"metadata may have {MOST_METADATA} entries, not {len(metadata):,}.")
     return {sendable(name): sendable(value) for name, value in metadata.items()}
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number that is neither infinite nor NaN."""
-    return isinstance(value, int | float) and isfinite(value)
