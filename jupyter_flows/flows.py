@@ -121,7 +121,7 @@ class Flow(Hooked, Generic[P, R]):
             persist_result=persist_result,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
-            concurrency=as_limits(concurrency),
+            concurrency=as_limits(concurrency, fn),
         )
         self.hooks = Hooks(
             on_running=on_running,

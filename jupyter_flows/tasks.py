@@ -109,7 +109,7 @@ class Task(Hooked, Generic[P, R]):
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
-            concurrency=as_limits(concurrency),
+            concurrency=as_limits(concurrency, fn),
         )
         self.caching = Caching(
             cache_policy=cache_policy,

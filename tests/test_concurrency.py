@@ -115,9 +115,19 @@ def test_an_unknown_strategy_is_refused():
 
 
 def test_a_key_that_is_no_expression_is_refused():
-    """A syntax error of a key is told where the key is written."""
-    with pytest.raises(SyntaxError):
-        Concurrency(1, key="user id")
+    """A syntax error of a key is told where the key is written, with what a key may be."""
+    for key, what in [
+        ("user id", "invalid syntax"),
+        ("x =", "invalid syntax"),
+        ("(x", "was never"),
+    ]:
+        with pytest.raises(ValueError, match=f"is no expression: .*{what}.*A key is an") as caught:
+            Concurrency(1, key=key)
+        assert f"The concurrency key {key!r}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for key in ("", "\0"):
+        with pytest.raises(ValueError, match="is no expression"):
+            Concurrency(1, key=key)
     with pytest.raises(ValueError, match="key must be an expression"):
         Concurrency(1, key=7)
 
@@ -130,6 +140,52 @@ def test_a_bool_is_no_number_of_slots():
                 decorate(concurrency=limits)(len)
     with pytest.raises(ValueError, match="max_runs must be"):
         set_tag_limit("tag", True)
+
+
+@pytest.mark.parametrize("decorate", [flow, task])
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("usr", "'usr'"),
+        ("(user, dya[:7], dya)", "'dya'"),
+        ("input.usr", "'usr'"),
+        ("open(user)", "'open'"),
+        ("__import__('os')", "'__import__'"),
+        ("[input for usr in days]", "'days'"),
+        (lambda user, dya: user, "'dya'"),
+        (lambda usr=1, *, dya, **more: 1, "'dya'"),
+    ],
+)
+def test_a_key_that_names_no_parameter_is_refused(decorate, key, name):
+    """A key that names what the function has no parameter for is refused by the decorator."""
+
+    def report(user, day, *rest, **more):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=rf"needs {name}, and .*report has no such.*user, day, re"):
+        decorate(concurrency=[1, Concurrency(1, key=key)])(report)
+
+
+@pytest.mark.parametrize("decorate", [flow, task])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "(input.user, day[:7], len(rest), more, input.__dict__)",
+        "[each for each in user if (last := each)] and (lambda x: x)(last)",
+        "[input.nothing for input in day]",
+        lambda user, **more: user,
+        lambda user="me", nobody=2, *rest, **more: user,
+        dict,
+    ],
+)
+def test_a_key_that_may_work_is_taken(decorate, key):
+    """A key is taken that names parameters, its own names, and what a key may call."""
+
+    def report(user, day, *rest, **more):
+        raise AssertionError
+
+    decorate(concurrency=Concurrency(1, key=key))(report)
+    decorate(concurrency=Concurrency(1, key="whatever"))(dict)  # which does not tell
 
 
 @pytest.mark.parametrize("decorate", [flow, task])
@@ -513,11 +569,9 @@ def test_a_key_is_told_by_the_parameters(key, gate, until):
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("nobody", "'nobody' failed: NameError"),
         ("user.id", "AttributeError"),
         ("[user]", "unhashable"),
-        ("open('/etc/passwd')", "NameError"),
-        ("__import__('os')", "NameError"),
+        ("{}[user]", "'{}[user]' failed: KeyError"),
         (lambda: 1, "TypeError"),
     ],
 )
