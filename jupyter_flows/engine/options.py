@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from inspect import signature
 from random import random
 from typing import Any, Protocol
 
@@ -84,6 +87,30 @@ class Options:
         if self.retry_jitter_factor:
             delay *= (1 + self.retry_jitter_factor) * random() ** self.retry_jitter_factor
         return float(delay)
+
+
+def refuse_unknown(made: type, options: Iterable[str]) -> None:
+    """Raise if a flow or task is to be made with an option that there is not.
+
+    Raises:
+        TypeError: it is; the error says which was probably meant.
+    """
+    known = _names_of(made)
+    unknown = [name for name in options if name not in known]
+    if not unknown:
+        return
+    meant = [each for name in unknown for each in get_close_matches(name, known, 1)]
+    kind = made.__name__.lower()
+    raise TypeError(
+        f"A {kind} has no option {', '.join(map(repr, unknown))}: "
+        + (f"did you mean {', '.join(map(repr, meant))}?" if meant else f"see help({kind}).")
+    )
+
+
+@cache
+def _names_of(made: type) -> tuple[str, ...]:
+    """Return the options that a flow or task is made with."""
+    return tuple(name for name in signature(made).parameters if name != "fn")
 
 
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
