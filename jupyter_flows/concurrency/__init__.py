@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jupyter_flows.engine import admission, ports, slots
-from jupyter_flows.engine.current import called_from_async, current, loop_of
+from jupyter_flows.engine.current import called_from_async, current, here, loop_of
 from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
 from jupyter_flows.engine.numbers import is_number, is_whole
 from jupyter_flows.errors import WouldDeadlock
@@ -45,7 +45,8 @@ class concurrency:  # noqa: N801
         ConcurrencySlotAcquisitionError: `strict`, and there is no such limit.
         StoreUnavailable: it cannot be told how many slots are taken.
         ValueError: the limit has fewer slots than `occupy`.
-        WouldDeadlock: the code has all slots itself, or ``with`` would block its event loop.
+        WouldDeadlock: the code has all slots itself, or code that waits for its run's end
+            has them, or ``with`` would block its event loop.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class concurrency:  # noqa: N801
         taken = slots.take(
             self._names, self._occupy, self._seconds, strict=self._strict, frame=frame
         )
-        self._entered.setdefault(slots.here(), []).append(taken)
+        self._entered.setdefault(here(), []).append(taken)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        whose = slots.here()
+        whose = here()
         taken = self._entered[whose].pop()
         if not self._entered[whose]:
             del self._entered[whose]
@@ -94,7 +95,7 @@ class concurrency:  # noqa: N801
         taken = await slots.take_async(
             self._names, self._occupy, self._seconds, strict=self._strict
         )
-        self._entered.setdefault(slots.here(), []).append(taken)
+        self._entered.setdefault(here(), []).append(taken)
         return self
 
     async def __aexit__(self, *_: Any) -> None:
