@@ -664,9 +664,6 @@ def house(tmp_path: Any) -> Iterator[House]:
 
 @pytest.mark.timeout(3600 if FULL else 120)
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # a stop may come before
-@pytest.mark.filterwarnings(  # what a generator that was dropped is closed with, Python tells so
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
 @pytest.mark.parametrize(
     ("kind", "examples"),
     [(None, 10_000 if FULL else 200), ("process", 300 if FULL else 10)],
