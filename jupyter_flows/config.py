@@ -104,6 +104,13 @@ class FlowsConfig(SingletonConfigurable):
         2_000_000_000, min=0, help="How large the store may grow before the oldest runs go."
     ).tag(config=True)
 
+    @validate("retries", "max_runs")
+    def _check_count(self, proposal: Any) -> int | None:
+        count: int | None = proposal["value"]
+        if isinstance(count, bool):  # which traitlets takes for a number
+            raise TraitError(f"{proposal['trait'].name} must be a whole number, not {count!r}.")
+        return count
+
     @validate("log_format")
     def _check_log_format(self, proposal: Any) -> str:
         form: str = proposal["value"]

@@ -15,7 +15,7 @@ from jupyter_flows.engine import checkpoints, registry
 from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
 from jupyter_flows.engine.current import called_from_async, current
 from jupyter_flows.engine.life import Life
-from jupyter_flows.engine.options import is_number
+from jupyter_flows.engine.numbers import is_number
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun

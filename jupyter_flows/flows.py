@@ -32,6 +32,7 @@ from jupyter_flows.engine.options import (
     RetryDelay,
     TaskRunner,
     checked_metadata,
+    refuse_unknown,
 )
 from jupyter_flows.engine.outcomes import state_of_error
 from jupyter_flows.engine.prerequisites import Prerequisites
@@ -121,7 +122,7 @@ class Flow(Hooked, Generic[P, R]):
             persist_result=persist_result,
             cancel_grace_seconds=cancel_grace_seconds,
             kill_grace_seconds=kill_grace_seconds,
-            concurrency=as_limits(concurrency),
+            concurrency=as_limits(concurrency, fn),
         )
         self.hooks = Hooks(
             on_running=on_running,
@@ -421,6 +422,7 @@ class Flow(Hooked, Generic[P, R]):
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """Return the same flow with other options, named as in `@flow`."""
+        refuse_unknown(Flow, options)
         kept: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
@@ -533,6 +535,7 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             a run waits for its hooks, for 30 s each at most; what one raises is in
             the run's log.
     """
+    refuse_unknown(Flow, options)
     if fn is None:
         return lambda fn: Flow(fn, **options)
     return Flow(fn, **options)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from jupyter_flows.engine.admission import awaited, is_limited
+from jupyter_flows.engine import slots
+from jupyter_flows.engine.admission import awaited, has_block_timeout, is_limited
 from jupyter_flows.engine.checkpoints import wait_as_worker, wait_until
 from jupyter_flows.engine.current import current
 from jupyter_flows.engine.life import Life, ended
@@ -103,11 +105,27 @@ class Future(ResultToCome, Generic[R]):
 def _wait_for(task_run: TaskRun, timeout: float | None) -> bool:
     """Wait for the end of a task run; return whether it came."""
     __tracebackhide__ = True
-    waiter = current.get()
-    if waiter is None or timeout is not None or not is_limited():
+    waiter = _waits_for_ever(timeout)
+    if waiter is None:
         return wait_as_worker((task_run,), timeout)
-    with awaited(task_run, waiter):
+    with _awaited((task_run,), waiter):
         return wait_as_worker((task_run,), None)
+
+
+def _waits_for_ever(timeout: float | None) -> Life | None:
+    """Return whose code waits here for ends, come what may, if that can be a deadlock."""
+    if timeout is not None or not (is_limited() or slots.are_held()):
+        return None
+    waiter = current.get()
+    return None if waiter is None or has_block_timeout(waiter) else waiter
+
+
+@contextmanager
+def _awaited(task_runs: Sequence[TaskRun], waiter: Life) -> Iterator[None]:
+    """Say, for a block, that code of `waiter` waits for the end of each of these; see `awaited`."""
+    with awaited(task_runs, waiter):
+        slots.refuse_deadlock()
+        yield
 
 
 def _as_it_is(state: State) -> State:
@@ -235,7 +253,9 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
         A pair of lists: those that have ended, and those that have not.
     """
     listed = dict.fromkeys(futures)
-    arrived = dict.fromkeys(as_completed(listed, timeout, raise_on_timeout=False))
+    waiter = _waits_for_ever(timeout)
+    with _awaited([each.task_run for each in listed], waiter) if waiter else nullcontext():
+        arrived = dict.fromkeys(as_completed(listed, timeout, raise_on_timeout=False))
     return DoneAndNotDone(list(arrived), [each for each in listed if each not in arrived])
 
 
@@ -267,6 +287,10 @@ def as_completed(
         futures: what to wait for.
         timeout: how long to wait for all of them, in seconds.
         raise_on_timeout: raise `TimeoutError` then, or just stop.
+
+    Raises:
+        TimeoutError: they have not all ended in time.
+        WouldDeadlock: the last of them waits for a slot that is free only after this wait.
     """
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}.")
@@ -276,7 +300,10 @@ def as_completed(
     try:
         while left:
             remaining = None if deadline is None else max(deadline - monotonic(), 0.0)
-            if not wait_until(arrivals.any, arrivals.subscribe, remaining):
+            waiter = _waits_for_ever(timeout) if len(left) == 1 else None
+            with _awaited([each.task_run for each in left], waiter) if waiter else nullcontext():
+                arrived = wait_until(arrivals.any, arrivals.subscribe, remaining)
+            if not arrived:
                 if raise_on_timeout:
                     raise TimeoutError(f"{len(left)} futures have not ended within {timeout} s.")
                 return

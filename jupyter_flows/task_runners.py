@@ -6,6 +6,8 @@ bounds that. A task that is submitted by another is not counted, since that may 
 
 from __future__ import annotations
 
+from jupyter_flows.engine.numbers import is_whole
+
 
 class ThreadPoolTaskRunner:
     """Runs the tasks that a flow submits on threads.
@@ -16,7 +18,7 @@ class ThreadPoolTaskRunner:
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is not None:
-            if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+            if not is_whole(max_workers):
                 raise TypeError(f"max_workers must be a whole number, not {max_workers!r}.")
             if max_workers < 1:
                 raise ValueError(f"max_workers must be 1 or more, not {max_workers}.")

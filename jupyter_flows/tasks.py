@@ -25,7 +25,7 @@ from jupyter_flows.engine.hooks import Hook, Hooked, Hooks
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.loops import hold_between_awaits
-from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay
+from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay, refuse_unknown
 from jupyter_flows.engine.options import exponential_backoff as exponential_backoff
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
@@ -109,7 +109,7 @@ class Task(Hooked, Generic[P, R]):
             retry_jitter_factor=retry_jitter_factor,
             retry_condition_fn=retry_condition_fn,
             timeout_seconds=timeout_seconds,
-            concurrency=as_limits(concurrency),
+            concurrency=as_limits(concurrency, fn),
         )
         self.caching = Caching(
             cache_policy=cache_policy,
@@ -310,6 +310,7 @@ class Task(Hooked, Generic[P, R]):
 
     def with_options(self, **options: Any) -> Task[P, R]:
         """Return the same task with other options, named as in `@task`."""
+        refuse_unknown(Task, options)
         kept: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
@@ -538,6 +539,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             decorators such as ``@my_task.on_failure``. They are called where the task
             runs; whoever waits for it waits for them, for 30 s each at most.
     """
+    refuse_unknown(Task, options)
     if fn is None:
         return lambda fn: Task(fn, **options)
     return Task(fn, **options)

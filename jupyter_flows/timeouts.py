@@ -7,6 +7,7 @@ import sys
 from types import TracebackType
 
 from jupyter_flows.engine.current import current, loop_of
+from jupyter_flows.engine.numbers import is_number
 from jupyter_flows.engine.runner import end
 from jupyter_flows.engine.sections import Section
 from jupyter_flows.engine.timeouts import start_timeout
@@ -124,6 +125,6 @@ class _AsyncTimeout:
 
 
 def _checked(seconds: float | None) -> float | None:
-    if seconds is not None and (not isinstance(seconds, int | float) or not seconds >= 0):
+    if seconds is not None and (not is_number(seconds) or seconds < 0):
         raise ValueError(f"seconds must be a number, 0 or more, or None, not {seconds!r}.")
     return seconds

@@ -54,6 +54,8 @@ def test_the_store_lies_where_the_variable_says(
         ("on", "dask"),
         ("on_rerun", "twice"),
         ("retries", -1),
+        ("retries", True),
+        ("max_runs", True),
         ("retry_delay", -0.5),
         ("grace", -1.0),
         ("timeout", -1.0),

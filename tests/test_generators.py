@@ -645,3 +645,41 @@ def test_a_flow_that_is_cancelled_as_its_generators_are_closed_ends_after_them()
     assert run.result(20) == "in time"
     subflow = run.tasks[0].run
     assert subflow.tasks[0].ended <= subflow.ended
+
+
+def test_a_cancel_that_comes_as_a_generator_is_dropped_is_raised_later(monkeypatch):
+    """A cancel as a generator is dropped is lost in no finalizer: it is raised after that."""
+
+    def ask(*_):
+        current_run()._life.flow_run.cancel()
+        goes_on.wait(20)
+
+    @task(on_completion=[ask], on_cancellation=[ask])
+    def values():
+        try:
+            yield 1
+        finally:
+            if cancels_itself:
+                ask()
+                checkpoint()
+
+    @flow
+    def drops():
+        for _ in values():
+            break
+        told.append(current_run()._life.delivered)
+        goes_on.set()
+        try:
+            checkpoint()
+        finally:
+            told.append(current_run()._life.delivered)
+
+    ignored = []
+    monkeypatch.setattr("sys.unraisablehook", ignored.append)
+    for cancels_itself in (False, True):
+        goes_on, told = threading.Event(), []
+        if cancels_itself:
+            goes_on.set()
+        assert drops.start().wait(20).state.is_cancelled()
+        assert told == [False, True]
+    assert not ignored

@@ -9,6 +9,7 @@ from jupyter_flows import (
     flow,
     get_run_context,
     runs,
+    task,
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -115,3 +116,24 @@ def test_what_is_no_function_is_refused():
         Flow(3)
     with pytest.raises(ValueError, match="retries must be 0 or more"):
         flow(retries=-1)(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("decorate", "options", "says"),
+    [
+        (flow, {"retry": 3}, "A flow has no option 'retry': did you mean 'retries'?"),
+        (task, {"cache_key": 1}, "A task has no option 'cache_key': did you mean 'cache_key_fn'?"),
+        (task, {"on_crashed": []}, "A task has no option 'on_crashed': see help(task)."),
+        (flow, {"fn": len, "tag": "x"}, "A flow has no option 'fn', 'tag': did you mean 'tags'?"),
+    ],
+)
+def test_an_unknown_option_is_refused(decorate, options, says):
+    """An option that there is not is refused at once, and the one that was probably meant named."""
+    for call in (
+        lambda: decorate(**options),
+        lambda: decorate(len, **options),
+        lambda: decorate(len).with_options(**options),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert str(caught.value) == says

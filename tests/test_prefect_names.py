@@ -330,6 +330,7 @@ def test_what_hooks_and_names_ask_of_a_run(on):
     run = is_asked.start(1).wait(20)
     assert run.state.is_completed(), run.state
     assert [line.message for line in run.logs.filter(level="INFO")] == [
+        "Failed, retry 1 of 1 begins at once: ValueError: ",
         f"{run.id} 2",
         f"{run.id} 1",
     ]

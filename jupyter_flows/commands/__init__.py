@@ -30,7 +30,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isfinite
 from typing import Any
 
 from jupyter_flows.commands.awaiting import run_async
@@ -39,6 +38,7 @@ from jupyter_flows.commands.process import Order, Process
 from jupyter_flows.commands.sinks import Argument, name_of, sinks_of
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import called_from_async, current
+from jupyter_flows.engine.numbers import is_number
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.shielding import shield
 from jupyter_flows.engine.waiting import Waiter
@@ -84,7 +84,7 @@ def run_process(
         RunCancellation: the run is to stop, in sync code.
         asyncio.CancelledError: likewise, in async code.
     """
-    if not isinstance(grace, int | float) or not isfinite(grace) or grace < 0:
+    if not is_number(grace) or grace < 0:
         raise ValueError(f"grace must be a number of seconds, 0 or more, not {grace!r}.")
     owner, frame = current.get(), sys._getframe(1)
     order = Order(

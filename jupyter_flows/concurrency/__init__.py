@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from jupyter_flows.engine import admission, ports, slots
-from jupyter_flows.engine.current import called_from_async, current, loop_of
+from jupyter_flows.engine.current import called_from_async, current, here, loop_of
 from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
+from jupyter_flows.engine.numbers import is_number, is_whole
 from jupyter_flows.errors import WouldDeadlock
 
 
@@ -44,7 +45,8 @@ class concurrency:  # noqa: N801
         ConcurrencySlotAcquisitionError: `strict`, and there is no such limit.
         StoreUnavailable: it cannot be told how many slots are taken.
         ValueError: the limit has fewer slots than `occupy`.
-        WouldDeadlock: the code has all slots itself, or ``with`` would block its event loop.
+        WouldDeadlock: the code has all slots itself, or code that waits for its run's end
+            has them, or ``with`` would block its event loop.
     """
 
     def __init__(
@@ -58,9 +60,9 @@ class concurrency:  # noqa: N801
         named = [names] if isinstance(names, str) else list(names)
         if not all(isinstance(name, str) and name for name in named):
             raise TypeError(f"names must be a text or a list of texts, not {names!r}.")
-        if not isinstance(occupy, int) or occupy < 1:
+        if not is_whole(occupy) or occupy < 1:
             raise ValueError(f"occupy must be 1 or more, and whole, not {occupy!r}.")
-        if timeout_seconds is not None and not timeout_seconds >= 0:
+        if timeout_seconds is not None and (not is_number(timeout_seconds) or timeout_seconds < 0):
             raise ValueError(f"timeout_seconds must be 0 or more, not {timeout_seconds!r}.")
         self._names = list(dict.fromkeys(named))
         self._occupy = occupy
@@ -78,11 +80,11 @@ class concurrency:  # noqa: N801
         taken = slots.take(
             self._names, self._occupy, self._seconds, strict=self._strict, frame=frame
         )
-        self._entered.setdefault(slots.here(), []).append(taken)
+        self._entered.setdefault(here(), []).append(taken)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        whose = slots.here()
+        whose = here()
         taken = self._entered[whose].pop()
         if not self._entered[whose]:
             del self._entered[whose]
@@ -93,7 +95,7 @@ class concurrency:  # noqa: N801
         taken = await slots.take_async(
             self._names, self._occupy, self._seconds, strict=self._strict
         )
-        self._entered.setdefault(slots.here(), []).append(taken)
+        self._entered.setdefault(here(), []).append(taken)
         return self
 
     async def __aexit__(self, *_: Any) -> None:
@@ -115,7 +117,7 @@ def set_concurrency_limit(name: str, limit: int | None) -> None:
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"name must be a text, not {name!r}.")
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
+    if limit is not None and (not is_whole(limit) or limit < 0):
         raise ValueError(f"limit must be 0 or more, and whole, or None, not {limit!r}.")
     ports.leases.set_limit(name, limit)
     slots.look()
@@ -152,7 +154,7 @@ def set_max_runs(max_runs: int | None) -> None:
     Args:
         max_runs: how many; None lifts the limit.
     """
-    if max_runs is not None and (not isinstance(max_runs, int) or max_runs < 1):
+    if max_runs is not None and (not is_whole(max_runs) or max_runs < 1):
         raise ValueError(f"max_runs must be 1 or more, and whole, or None, not {max_runs!r}.")
     admission.set_max_runs(max_runs)
 

@@ -7,6 +7,7 @@ It knows nothing of IPython, Jupyter or SQLite. From the bottom up:
     waiting        how a thread waits so that a cancel or a resume can wake it
     leases         slots of limits that have a name, in this process
     ports          what the engine asks of others: keeping history, showing errors
+    numbers        numbers as users write them
     moments        times as users write them
     whole_logs     a log with what has left memory
     log_lines      a log to look through and to write out

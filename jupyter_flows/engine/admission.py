@@ -35,7 +35,9 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import count
 from logging import INFO
+from typing import Any
 
+from jupyter_flows.engine.current import here
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.limits import Concurrency, ConcurrencyStrategy
 from jupyter_flows.engine.pausing import wait_in_run
@@ -101,7 +103,8 @@ _lock = allocate_lock()
 _groups: dict[tuple[Hashable, Hashable], _Group] = {}
 _line: dict[Ticket, None] = {}  # who waits, the first first
 _tickets: dict[Life, Ticket] = {}  # of all that hold or wait
-_waiters: dict[Life, list[Life]] = {}  # by a task run, those whose code waits for its end
+_waiters: dict[Life, list[tuple[Life, Any]]] = {}
+"""By a task run, whose code waits for its end, and on which thread or in which asyncio task."""
 _due: deque[Ticket] = deque()  # whose turn it is, and who have not been told
 _served = count(1)
 _tag_limits: dict[str, Concurrency] = {}
@@ -435,7 +438,7 @@ def _held_up_by(life: Life) -> Iterator[Life]:
         caller = life.caller
         if caller is not None and _is_submitted(life, caller):
             caller = caller.flow_run  # which waits for it at its end
-        for each in (caller, *_waiters.get(life, ())):
+        for each in (caller, *(waiter for waiter, _ in _waiters.get(life, ()))):
             if each is not None and each not in found:
                 found[each] = None
                 todo.append(each)
@@ -465,17 +468,19 @@ def is_limited() -> bool:
 
 
 @contextmanager
-def awaited(target: Life, waiter: Life) -> Iterator[None]:
-    """Say, for a block, that code of `waiter` waits for the end of `target`, come what may.
+def awaited(targets: Sequence[Life], waiter: Life) -> Iterator[None]:
+    """Say, for a block, that code of `waiter` waits for the end of each of `targets`.
 
     A run that would wait for slots which only this frees is refused meanwhile.
 
     Raises:
         WouldDeadlock: one waits for them already.
     """
+    wait = (waiter, here())
     try:
         with _lock:
-            _waiters.setdefault(target, []).append(waiter)
+            for target in targets:
+                _waiters.setdefault(target, []).append(wait)
             holders = (_tickets.get(each) for each in (waiter, *_held_up_by(waiter)))
             held = {
                 group for ticket in holders if ticket and ticket.granted for group in ticket.wants
@@ -486,9 +491,27 @@ def awaited(target: Life, waiter: Life) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _waiters[target].remove(waiter)
-            if not _waiters[target]:
-                del _waiters[target]
+            for target in targets:
+                waits = _waiters.get(target, [])
+                if wait in waits:
+                    waits.remove(wait)
+                if not waits:
+                    _waiters.pop(target, None)
+
+
+def has_block_timeout(life: Life) -> bool:
+    """Whether its code is in a block that is stopped in time, and then goes on."""
+    while life is not life.listed and life.parent is not None:
+        if life.timeout is not None:
+            return True
+        life = life.parent
+    return False
+
+
+def blocked_with(life: Life) -> list[Any]:
+    """Return the threads and asyncio tasks that wait until `life` has ended, come what may."""
+    with _lock:
+        return [whose for each in (life, *_held_up_by(life)) for _, whose in _waiters.get(each, ())]
 
 
 def check_wait(waiter: Life, target: Life) -> None:

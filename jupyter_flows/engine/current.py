@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+from _thread import get_ident
 from contextvars import ContextVar
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -40,6 +41,14 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def here() -> Any:
+    """Return whose code this is, as far as waiting goes: an asyncio task, or a thread."""
+    try:
+        return asyncio.current_task() or get_ident()
+    except RuntimeError:
+        return get_ident()
 
 
 def loop_of(owner: Life) -> asyncio.AbstractEventLoop | None:

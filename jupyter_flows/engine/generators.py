@@ -9,7 +9,8 @@ where the generator waits at its ``yield``.
 
 - Closing the generator ends the run, COMPLETED unless it was cancelled. A generator that
   is dropped is closed by Python; one that its caller has left open is closed when that
-  has left its body.
+  has left its body. A cancel of the caller that comes as it is closed is raised
+  where the caller goes on.
 - An attempt that fails may be followed by another, which begins anew, as in Prefect; not
   one that fails as its generator is closed, when nobody takes values any more.
 - The registry `leaving.generators` holds the open ones by weak references: a generator
@@ -29,6 +30,7 @@ from jupyter_flows.engine.leaving import generators, leave_body, leave_body_asyn
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.loops import Root, driven, hold_between_awaits
 from jupyter_flows.engine.outcomes import lives_in, state_of_error, state_of_value
+from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.runner import (
     Plan,
     end,
@@ -48,7 +50,7 @@ from jupyter_flows.engine.runner import (
 )
 from jupyter_flows.engine.safe_lines import unsafe_offsets
 from jupyter_flows.engine.timeouts import start_timeout
-from jupyter_flows.states import Completed
+from jupyter_flows.states import Completed, StateType
 
 Make = Callable[[], tuple[Life, Plan]]
 
@@ -128,8 +130,34 @@ def _run(make: Make, itself: list[ref[Any]]) -> Generator[Any, Any, Any]:
         raise
     finally:
         life.leave()
-    wait_for_end(life)
+    if closing:
+        _wait_for_last_hooks(life)
+        closed |= life.state.type is StateType.CANCELLED
+    else:
+        wait_for_end(life)
     return None if closed else reraise(life)
+
+
+def _wait_for_last_hooks(life: Life) -> None:
+    """Wait for the hooks of a run whose generator is closed, unless a cancel is due to its caller.
+
+    Nothing of that is raised here, but where the caller goes on: a generator that is dropped is
+    closed by Python, which lets nothing pass.
+    """
+    hooks, caller = life.hooks, life.parent
+    if hooks is None:
+        return
+
+    def done() -> bool:
+        return hooks.idle or (
+            caller is not None and caller.cancel_reason is not None and not caller.delivered
+        )
+
+    wait_in_run(life.flow_run, done, hooks.when_idle, heed=_pass)
+
+
+def _pass() -> None:
+    """Wait on, whatever is asked: `done` looks."""
 
 
 def _step(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from jupyter_flows.engine.moments import Moment, seconds_since_epoch
+from jupyter_flows.engine.numbers import is_whole
 from jupyter_flows.engine.texts import without_escapes
 from jupyter_flows.engine.whole_logs import not_kept, pages
 from jupyter_flows.records import LogLine
@@ -78,7 +79,7 @@ def level_number(level: int | str) -> int:
         ValueError: there is no such level.
     """
     number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
-    if isinstance(number, bool) or not isinstance(number, int):
+    if not is_whole(number):
         raise ValueError(f"level must be a number or a name such as 'WARNING', not {level!r}.")
     return number
 

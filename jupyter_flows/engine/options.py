@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
+from difflib import get_close_matches
+from functools import cache
+from inspect import signature
 from random import random
 from typing import Any, Protocol
 
 from jupyter_flows.engine.limits import Concurrency
+from jupyter_flows.engine.numbers import is_number, is_whole
 from jupyter_flows.engine.texts import sendable
 
 
@@ -43,7 +46,7 @@ class Options:
         timeout, retries = self.timeout_seconds, self.retries
         if timeout is not None and (not is_number(timeout) or timeout <= 0):
             raise ValueError(f"timeout_seconds must be a number above 0, not {timeout!r}.")
-        if not isinstance(retries, int) or retries < 0:
+        if not is_whole(retries) or retries < 0:
             raise ValueError(f"retries must be 0 or more, and whole, not {retries!r}.")
         for name in ("cancel_grace_seconds", "kill_grace_seconds"):
             grace = getattr(self, name)
@@ -86,6 +89,30 @@ class Options:
         return float(delay)
 
 
+def refuse_unknown(made: type, options: Iterable[str]) -> None:
+    """Raise if a flow or task is to be made with an option that there is not.
+
+    Raises:
+        TypeError: it is; the error says which was probably meant.
+    """
+    known = _names_of(made)
+    unknown = [name for name in options if name not in known]
+    if not unknown:
+        return
+    meant = [each for name in unknown for each in get_close_matches(name, known, 1)]
+    kind = made.__name__.lower()
+    raise TypeError(
+        f"A {kind} has no option {', '.join(map(repr, unknown))}: "
+        + (f"did you mean {', '.join(map(repr, meant))}?" if meant else f"see help({kind}).")
+    )
+
+
+@cache
+def _names_of(made: type) -> tuple[str, ...]:
+    """Return the options that a flow or task is made with."""
+    return tuple(name for name in signature(made).parameters if name != "fn")
+
+
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
     """Make the delays of retries double each time, for ``retry_delay_seconds``.
 
@@ -124,8 +151,3 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     if len(metadata) > MOST_METADATA:
         raise ValueError(f"metadata may have {MOST_METADATA} entries, not {len(metadata):,}.")
     return {sendable(name): sendable(value) for name, value in metadata.items()}
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number that is neither infinite nor NaN."""
-    return isinstance(value, int | float) and isfinite(value)

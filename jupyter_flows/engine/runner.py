@@ -364,9 +364,22 @@ def _take(life: Life, state: State, plan: Plan, again: bool) -> float | None:
             state = state_of_error(life, error)
         else:
             if life.try_again(state.message):
+                when = f"in {delay:g} s" if delay else "at once"
+                retry = f"retry {life.attempt} of {life.retries} begins {when}"
+                _tell_failure(life, state, logging.INFO, retry)
                 return delay
+    elif state.type is StateType.FAILED and 0 < life.retries < life.attempt:
+        _tell_failure(life, state, logging.ERROR, "no retry is left")
     end(life, state, plan.on_completed)
     return None
+
+
+def _tell_failure(life: Life, state: State, level: int, what_next: str) -> None:
+    """Write into the log that an attempt has failed, and what comes of that."""
+    source = "flow" if life is life.flow_run else f"{life.name} · task"
+    text = f"Failed, {what_next}" + (f": {state.message}" if state.message else ".")
+    for line in text.split("\n"):
+        life.flow_run.log.add(level, source, line)
 
 
 def end(life: Life, state: State, on_completed: Callable[[Any], None] | None = None) -> None:

@@ -27,7 +27,8 @@ from jupyter_flows.engine.ladder import kill
 from jupyter_flows.engine.life import Life, as_transition, ended
 from jupyter_flows.engine.log_lines import LogLines
 from jupyter_flows.engine.logs import LineWriter, RunLog
-from jupyter_flows.engine.options import Options, is_number
+from jupyter_flows.engine.numbers import is_number
+from jupyter_flows.engine.options import Options
 from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.pausable import Pausable
 from jupyter_flows.engine.progress import Bars

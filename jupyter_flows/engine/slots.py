@@ -10,8 +10,8 @@ Rules:
 - One thread looks whether it is somebody's turn, for all that wait in this process,
   and only while somebody does (`_Line`). Where other processes take part it looks again
   after `FIRST` to `MOST` seconds.
-- To wait for slots that one holds oneself is `WouldDeadlock`; one that asks for more
-  than there are is told so.
+- To wait for slots that one holds oneself is `WouldDeadlock`, and so is it where code
+  holds them that waits for one's end; one that asks for more than there are is told so.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints, ports
-from jupyter_flows.engine.current import current
+from jupyter_flows.engine.admission import blocked_with
+from jupyter_flows.engine.current import current, here
 from jupyter_flows.engine.pausing import wait_in_run
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.waiting import LoopWaiter, Waiter
@@ -35,6 +36,9 @@ from jupyter_flows.errors import (
     WouldDeadlock,
 )
 from jupyter_flows.records import Waiting
+
+if TYPE_CHECKING:
+    from jupyter_flows.engine.life import Life
 
 FIRST = 0.01  # seconds until it is looked again whether another process has given a slot back
 MOST = 0.05  # the same when that has been done for a while
@@ -52,6 +56,7 @@ class Slots:
         self.owner = current.get()
         self.error: Exception | None = None  # why there will be none
         self.wake: Callable[[], None] = _nobody
+        self.holds_up = False  # its owner does not end before there are slots
         self.ticket, self.granted = self.leases.enter(names, occupy)
 
     def is_settled(self) -> bool:
@@ -113,6 +118,11 @@ class _Line:
                 self._thread.start()
         self._changed.wake()
 
+    def waiting(self) -> list[Slots]:
+        """Return them."""
+        with self._lock:
+            return list(self._waiting)
+
     def drop(self, slots: Slots) -> None:
         with self._lock:
             self._waiting.pop(slots, None)
@@ -171,13 +181,17 @@ def take(
         RunCancellation: the run is to stop.
         StoreUnavailable: it cannot be told how many are taken.
         ValueError: there are not so many.
-        WouldDeadlock: this thread has them itself.
+        WouldDeadlock: this thread has them itself, or code that waits for its run's end.
     """
     slots = _enter(names, occupy, strict)
     if slots is None or slots.granted:
         return slots
     owner = slots.owner
     with _waiting(slots, seconds):
+        if owner is not None and seconds is None and _is_body(owner):
+            slots.holds_up = True
+            _line.add(slots)  # before it is looked: who waits for its end does the same
+            _refuse_deadlock(slots)
         if owner is None:
             waiter = Waiter()
             _subscribe(slots, waiter.wake)
@@ -212,17 +226,47 @@ async def take_async(
     return slots
 
 
+def _is_body(owner: Life) -> bool:
+    """Whether this thread runs the body of `owner`, and nothing ends what it does there in time."""
+    return owner is owner.listed and owner.root is None and owner.thread == get_ident()
+
+
+def are_held() -> bool:
+    """Whether any code has slots."""
+    return bool(_held)
+
+
+def refuse_deadlock() -> None:
+    """Refuse that this code waits for what waits for its slots, now that this has been said.
+
+    Raises:
+        WouldDeadlock: it does, in whatever way.
+    """
+    if here() in _held:
+        for slots in _line.waiting():
+            if slots.holds_up:
+                _refuse_deadlock(slots)
+
+
+def _refuse_deadlock(slots: Slots) -> None:
+    """Refuse that a run waits for slots that only code has which waits for its end."""
+    assert slots.owner is not None
+    blocked = {slots.whose, *blocked_with(slots.owner)}
+    with _lock:
+        theirs = [each for whose in blocked for each in _held.get(whose, ())]
+    for name in slots.names:
+        taken = sum(each.occupy for each in theirs if name in each.names)
+        most = slots.leases.limits().get(name) if taken else None
+        if most is not None and taken + slots.occupy > most:
+            raise WouldDeadlock(
+                f"{slots.owner!r} would wait for ever for a slot of {name!r} (at most {most} at "
+                "once): code that waits for its end has it. Leave that block before the wait."
+            )
+
+
 def _subscribe(slots: Slots, wake: Callable[[], None]) -> None:
     slots.wake = wake
     _line.add(slots)
-
-
-def here() -> Any:
-    """Return whose code this is, as far as waiting goes: an asyncio task, or a thread."""
-    try:
-        return asyncio.current_task() or get_ident()
-    except RuntimeError:
-        return get_ident()
 
 
 def _enter(names: Sequence[str], occupy: int, strict: bool) -> Slots | None:
