@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -320,6 +321,30 @@ def test_a_helper_thread_that_a_timeout_stops():
     assert run.wait(20).state.name == "TimedOut"
     assert [state.name for state in run.task_runs[0].states].count("AwaitingRetry") == 1
     assert len(attempts) == 2
+
+
+async def _sleeps_in_a_thread():
+    await asyncio.to_thread(time.sleep, 60)
+
+
+async def _sleeps_in_an_executor():
+    await asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+
+
+def _sleeps_in_a_pool():
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(time.sleep, [60, 60]))
+
+
+@pytest.mark.parametrize("body", [_sleeps_in_a_thread, _sleeps_in_an_executor, _sleeps_in_a_pool])
+def test_a_sleep_that_a_pool_was_given_ends_with_its_run(body, until):
+    """`time.sleep` itself as the job of a pool's thread is ended by a cancel at once."""
+    run = flow(body, name="sleeps").start()
+    until(lambda: run.book.waiters)
+    run.cancel(grace=60)
+    assert run.wait(20).state.is_cancelled()
+    pools = ("ThreadPoolExecutor", "asyncio_")
+    until(lambda: not any(each.name.startswith(pools) for each in threading.enumerate()))
 
 
 # -- what it says ----------------------------------------------------------------------
