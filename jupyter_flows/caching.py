@@ -153,7 +153,7 @@ class _Entry:
 
     def keep(self, value: Any) -> None:
         """Keep what the body returned."""
-        if self._life.delivered or isinstance(value, State) or lives_in(value):
+        if self._life.reached or isinstance(value, State) or lives_in(value):
             return
         expiration = self._caching.cache_expiration
         try:

@@ -225,7 +225,7 @@ class SubmittedTasks:
 
     def _joined(self) -> bool:
         joined, self._task_runs = self._task_runs, []
-        return any(task_run.delivered and task_run.cancel_reason == "parent" for task_run in joined)
+        return any(task_run.reached and task_run.cancel_reason == "parent" for task_run in joined)
 
 
 def _pass() -> None:

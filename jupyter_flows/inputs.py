@@ -30,6 +30,7 @@ from jupyter_flows.states import NOT_READY, TERMINAL, Cancelled, Failed, State, 
 
 ATOMS: frozenset[type] = frozenset({int, float, complex, bool, str, bytes, NoneType})
 _ROWS = (list, tuple, set, frozenset)
+_TRACED = (*_ROWS, dict)
 _MOST_TRACED = 1_000  # parts of a collection that are looked up as results
 
 
@@ -114,7 +115,7 @@ def inputs_of(
     marked = False
     for value in (*args, *kwargs.values()):
         if type(value) not in ATOMS:
-            marked = _look(value, found, False, ()) or marked
+            marked = _look(value, found) or marked
     if wait_for is not None:
         found += sources_in(wait_for)
     return Inputs(args, kwargs, found) if found or marked else None
@@ -128,34 +129,39 @@ def are_plain(values: Collection[Any]) -> bool:
 def sources_in(value: Any) -> list[Source]:
     """Return what `wait_for` names: futures, states and runs, one or many."""
     found: list[Source] = []
-    _look(value, found, False, (), runs=True)
+    _look(value, found, runs=True)
     return found
 
 
-def _look(
-    value: Any, found: list[Source], may_fail: bool, around: tuple[int, ...], runs: bool = False
-) -> bool:
-    """Add what stands for results to `found`; return whether the value holds any, or a mark."""
-    if isinstance(value, ResultToCome):
-        found.append(Source(value.life, None, may_fail))
-        return True
-    if isinstance(value, State):
-        found.append(Source(None, value, may_fail))
-        return True
-    if runs and isinstance(value, Life):
-        found.append(Source(value, None, may_fail))
-        return True
-    if isinstance(value, Annotation):
-        if not isinstance(value, quote) and type(value.value) not in ATOMS:
-            _look(value.value, found, may_fail or isinstance(value, allow_failure), around, runs)
-        return True
-    parts = _parts(value)
-    if not parts or id(value) in around:
-        return False
+def _look(value: Any, found: list[Source], *, runs: bool = False) -> bool:
+    """Add what stands for results to `found`; return whether the value holds any, or a mark.
+
+    Each collection is looked through once, however many others hold it: the paths
+    through a graph of objects are more than anybody can wait for.
+    """
     holds = False
-    for each in parts:
-        if type(each) not in ATOMS:
-            holds = _look(each, found, may_fail, (*around, id(value)), runs) or holds
+    seen: tuple[dict[int, Any], ...] = {}, {}  # holds them, so that no other gets their id
+    to_do = [(value, False)]
+    while to_do:
+        value, may_fail = to_do.pop()
+        if isinstance(value, ResultToCome):
+            found.append(Source(value.life, None, may_fail))
+        elif isinstance(value, State):
+            found.append(Source(None, value, may_fail))
+        elif runs and isinstance(value, Life):
+            found.append(Source(value, None, may_fail))
+        elif isinstance(value, Annotation):
+            if not isinstance(value, quote) and type(value.value) not in ATOMS:
+                to_do.append((value.value, may_fail or isinstance(value, allow_failure)))
+        else:
+            parts = _parts(value)
+            if parts and id(value) not in seen[may_fail]:
+                seen[may_fail][id(value)] = value
+                those = [(part, may_fail) for part in parts if type(part) not in ATOMS]
+                those.reverse()
+                to_do += those
+            continue
+        holds = True
     return holds
 
 
@@ -177,21 +183,28 @@ def resolve(value: Any) -> Any:
 
     What holds none is returned as it is.
     """
-    return value if type(value) in ATOMS else _resolve(value, ())
+    return _resolve(value, {}) if type(value) not in ATOMS and _look(value, []) else value
 
 
-def _resolve(value: Any, around: tuple[int, ...]) -> Any:
+def _resolve(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """Resolve a value, and what is in `done` as it was: what is held twice is held twice then."""
     if isinstance(value, ResultToCome):
         return value.life.state.result(raise_on_failure=False)
     if isinstance(value, State):
         return value.result(raise_on_failure=False)
     if isinstance(value, Annotation):
-        return value.value if isinstance(value, quote) else _resolve(value.value, around)
+        return value.value if isinstance(value, quote) else _resolve(value.value, done)
     parts = _parts(value)
-    if not parts or id(value) in around:
+    if not parts:
         return value
-    around = (*around, id(value))
-    new = [_resolve(each, around) for each in parts]
+    if id(value) not in done:
+        done[id(value)] = value, value  # what holds itself goes on holding what it was
+        done[id(value)] = value, _with_parts(value, parts, [_resolve(each, done) for each in parts])
+    return done[id(value)][1]
+
+
+def _with_parts(value: Any, parts: Collection[Any], new: list[Any]) -> Any:
+    """Return a collection with other parts; itself if they are none."""
     if all(one is other for one, other in zip(new, parts, strict=True)):
         return value
     if isinstance(value, _ROWS):
@@ -230,7 +243,7 @@ def upstream(
             numbers.add(number)
     if run.results:
         for value in values:
-            _trace(value, run.results, numbers, ())
+            _trace(value, run.results, numbers)
     return tuple(sorted(numbers))
 
 
@@ -255,24 +268,23 @@ def upstream_of_mapped(run: FlowRun, values: Iterable[Any]) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def _trace(
-    value: Any, results: Mapping[int, int], numbers: set[int], around: tuple[int, ...]
-) -> None:
-    number = results.get(id(value))
-    if number is not None:
-        numbers.add(number)
-        return
-    if type(value) in ATOMS:
-        return
-    if isinstance(value, Annotation):
-        if not isinstance(value, quote):
-            _trace(value.value, results, numbers, around)
-        return
-    if isinstance(value, (*_ROWS, dict)) and len(value) <= _MOST_TRACED:
-        if id(value) in around:
-            return
-        for each in value.values() if isinstance(value, dict) else value:
-            _trace(each, results, numbers, (*around, id(value)))
+def _trace(value: Any, results: Mapping[int, int], numbers: set[int]) -> None:
+    """Add the numbers of the results that a value is or holds; see `_look`."""
+    seen: set[int] = set()
+    to_do = [value]
+    while to_do:
+        value = to_do.pop()
+        number = results.get(id(value))
+        if number is not None:
+            numbers.add(number)
+        elif type(value) in ATOMS:
+            continue
+        elif isinstance(value, Annotation):
+            if not isinstance(value, quote):
+                to_do.append(value.value)
+        elif isinstance(value, _TRACED) and len(value) <= _MOST_TRACED and id(value) not in seen:
+            seen.add(id(value))
+            to_do += value.values() if isinstance(value, dict) else value
 
 
 def _number(life: Life, run: FlowRun) -> int | None:

@@ -147,6 +147,53 @@ def test_a_collection_that_holds_itself_is_an_input():
     assert submits.start().result(20) == ([1], True)
 
 
+class Counted(dict):
+    """A dict that counts how often it is looked through."""
+
+    looks = 0
+
+    def values(self):
+        Counted.looks += 1
+        return super().values()
+
+
+def test_a_collection_that_is_held_often_is_looked_through_once():
+    """A graph of objects costs what is in it, not what the paths through it are."""
+    Counted.looks = 0
+
+    @flow
+    def submits():
+        first, shared = make.submit(1), Counted(deepest={})
+        for _ in range(20):
+            shared = Counted(one=shared, other=shared)
+        taken = take.submit(shared, first).result()
+        shared = Counted(deepest=first)
+        for _ in range(10):
+            shared = Counted(one=shared, other=shared)
+        (found,) = take.submit(shared).result()
+        assert found["one"] is found["other"]
+        for _ in range(10):
+            found = found["other"]
+        return taken[0]["one"] is taken[0]["other"], found["deepest"]
+
+    assert submits.start().result(20) == (True, [1])
+    assert Counted.looks < 500
+
+
+def test_a_collection_may_be_deep():
+    """What is nested deeper than Python's functions may be is given as it is."""
+
+    @flow
+    def submits():
+        deep = []
+        for _ in range(5_000):
+            deep = [deep]
+        (first, found) = take.submit(make.submit(1), deep).result()
+        return first, found is deep, take(deep)[0] is deep
+
+    assert submits.start().result(20) == ([1], True, True)
+
+
 def test_a_result_is_a_dependency():
     """A task that is given what another returned depends on it, called, awaited or submitted."""
 

@@ -13,8 +13,8 @@ Rules:
   `asyncio.CancelledError`, and counts as the loop's own delivery (`loops`), so
   that the task is not cancelled twice. A sync body on a thread that also runs a
   loop (a foreground call in a notebook) is sync code.
-- A helper thread of a run is stopped at its own checkpoints, which does not count
-  as delivered to the run's body.
+- A helper thread of a run is stopped at its own checkpoints. The run's body is
+  not told by that: it is still to be, if it goes on.
 
 All functions here are called by the thread whose code is to be stopped.
 """
@@ -130,6 +130,8 @@ def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
         raise asyncio.CancelledError(owner.cancel_reason)
     if owner.flow_run.book.is_worker(get_ident()):
         owner.note_delivery()
+    else:
+        owner.note_helper_stopped()
     raise RunCancellation(owner.id, owner.cancel_reason or "user")
 
 

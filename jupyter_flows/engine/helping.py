@@ -3,7 +3,7 @@
 Guarantees:
 
 - What a thread runs for a life is entered here while it runs, so a pool's thread is
-  its life's only for the length of a job.
+  its life's only for the length of a job, and nothing below the job is the user's.
 - `helping` writes the entry of its own thread only; any thread may read.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine.ports import is_engine_module
 from jupyter_flows.engine.safe_lines import is_own
-from jupyter_flows.engine.stacks import stack_of
+from jupyter_flows.engine.stacks import bottom, stack_of
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _lives: dict[int, Life] = {}  # by thread
 
 
+@bottom
 def helping(life: Life, job: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call `job` as code of a life."""
     ident = get_ident()

@@ -152,7 +152,7 @@ def _has_helpers(life: Life) -> bool:
 
     They are asked to stop as it was. Nothing tells when they have: they are looked at.
     """
-    return life.delivered and not life.flow_run.abandoned and bool(helpers_of(life))
+    return life.reached and not life.flow_run.abandoned and bool(helpers_of(life))
 
 
 def _never() -> bool:

@@ -7,9 +7,9 @@ Guarantees:
 - What is asked (`cancel_reason`) is kept apart from what is (`state`). `pending`
   is true while a checkpoint has something to heed, and is the only thing that a
   checkpoint reads on its fast path.
-- Once a cancel is `delivered` into its code the run ends CANCELLED, whatever the
-  code does. Once its end is `decided`, a cancel comes too late to be delivered.
-  Both are said under the lock, so of the two one comes first.
+- Once a cancel is `delivered` into its code, or has stopped a helper thread of it,
+  the run ends CANCELLED, whatever the code does. Once its end is `decided`, a cancel
+  comes too late for that. All are said under the lock, so one comes first.
 - The lock is never held while a callback, a listener, a hook or an executor is
   called. Callbacks of `on_done` run on the thread that made the last move or, where
   there are hooks, called the last of them; they must neither block nor raise.
@@ -89,6 +89,7 @@ class Life:
         "ended",
         "flow_run",
         "grace",
+        "helper_stopped",
         "hooks",
         "injected",
         "ladder",
@@ -127,6 +128,7 @@ class Life:
         self.cancel_reason: str | None = None
         self.asked_at = 0.0
         self.delivered = False
+        self.helper_stopped = False  # the cancel has stopped a thread beside its body's
         self.told = False  # that by being told, so that it may end by itself
         self.decided = False  # its code has stopped: only the last move is to come
         self.root: Root | None = None  # what runs its body, if that is async
@@ -346,7 +348,7 @@ class Life:
         self._stop_hunting()
         self.cancel_reason = self.ladder = self.stopping = self.grace = None
         self.rung = ASK
-        self.delivered = self.told = False
+        self.delivered = self.helper_stopped = self.told = False
         self._mark()
 
     def decide(self, state: State) -> State:
@@ -359,7 +361,7 @@ class Life:
             self._stop_hunting()
             self._mark()
             self._unpause()
-            return self.cancelled_state() if self.delivered else state
+            return self.cancelled_state() if self.reached else state
 
     def enter(self) -> None:
         """Say, on the thread that goes on with its code, that this is back in it."""
@@ -501,6 +503,20 @@ class Life:
         with self._lock:
             if self.cancel_reason is not None and not self.decided:
                 self.delivered = True
+
+    def note_helper_stopped(self) -> None:
+        """Take note that the cancel stops a thread beside its body's, if it is not too late.
+
+        The body, which is not told by that, is still to be.
+        """
+        with self._lock:
+            if self.cancel_reason is not None and not self.decided:
+                self.helper_stopped = True
+
+    @property
+    def reached(self) -> bool:
+        """Whether its code was told, or stopped in part: what it returns is not what was meant."""
+        return self.delivered or self.helper_stopped
 
     def note_told(self) -> None:
         """Take note that its code has looked, and knows of the cancel.

@@ -16,7 +16,7 @@ Pure: no threads, no clocks.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jupyter_flows.engine.life import Life
@@ -52,23 +52,28 @@ def lives_in(value: Any) -> list[Life]:
     return [part for part in _parts(value) if isinstance(part, Life)]
 
 
-def _parts(value: Any, around: tuple[int, ...] = ()) -> list[State | Life]:
+def _parts(value: Any) -> list[State | Life]:
     """Return the states and runs that a value is, or consists of; none if of anything else."""
     if type(value) in _PLAIN:
         return []
-    if isinstance(value, State | Life):
-        return [value]
-    if isinstance(value, ResultToCome):
-        return [value.life]
-    if isinstance(value, list | tuple | set | frozenset) and id(value) not in around:
-        parts: list[State | Life] = []
-        for each in value:
-            found = _parts(each, (*around, id(value)))
-            if not found:
+    parts: list[State | Life] = []
+    seen: set[int] = set()
+    to_do: list[Iterator[Any]] = [iter((value,))]  # it mostly ends at the first part
+    while to_do:
+        for each in to_do[-1]:
+            if isinstance(each, State | Life):
+                parts.append(each)
+            elif isinstance(each, ResultToCome):
+                parts.append(each.life)
+            elif not isinstance(each, list | tuple | set | frozenset) or not each:
                 return []
-            parts += found
-        return parts
-    return []
+            elif id(each) not in seen:
+                seen.add(id(each))
+                to_do.append(iter(each))
+                break
+        else:
+            to_do.pop()
+    return parts
 
 
 def _aggregate(states: Iterable[State], value: Any) -> State:

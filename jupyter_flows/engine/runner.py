@@ -281,7 +281,7 @@ def settle(life: Life, state: State, plan: Plan) -> float | None:
 
     None says that there is no next: the run has ended.
     """
-    if state.type is StateType.COMPLETED and not life.delivered:  # most are: no more to ask
+    if state.type is StateType.COMPLETED and not life.reached:  # most are: no more to ask
         end(life, state, plan.on_completed)
         return None
     state, again = _wants_another(life, state, plan)
@@ -324,7 +324,7 @@ async def settle_async(life: Life, state: State, plan: Plan) -> float | None:
 
 def _wants_another(life: Life, state: State, plan: Plan) -> tuple[State, bool]:
     """Return the state of an attempt, and whether another is left and could help."""
-    if life.delivered:
+    if life.reached:
         state = life.cancelled_state()
     if state.type is not StateType.FAILED or life.attempt > life.retries:
         return state, False

@@ -210,8 +210,6 @@ def _of_task(
 
 def _of_helper(thread: threading.Thread, run: FlowRun) -> Stack:
     frames = [] if thread.ident is None else stack_of(thread.ident)
-    ours = [i for i, frame in enumerate(frames) if is_engine_module(frame.f_globals["__name__"])]
-    frames = frames[: ours[-1]] if ours else []
     hint = hangs.wait_on(frames)
     return Stack(
         name=thread.name,

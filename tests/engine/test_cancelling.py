@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -267,8 +268,8 @@ def test_a_cleanup_that_awaits_for_ever_is_cancelled_by_a_kill(until):
     assert run.wait(20).state.is_cancelled()
 
 
-def test_a_helper_thread_is_stopped_and_does_not_count_as_told():
-    """A thread that a run started stops at its own checkpoint; the body's outcome stands."""
+def test_a_helper_thread_is_stopped_and_the_body_is_not_told_by_that():
+    """A run whose thread a cancel has stopped is CANCELLED; the body is still to be told."""
 
     def work():
         try:
@@ -284,15 +285,66 @@ def test_a_helper_thread_is_stopped_and_does_not_count_as_told():
         helper = threading.Thread(target=work)
         helper.start()
         helper.join()
+        joined.append(run.delivered)
+        if goes_on:
+            checkpoint()
+            joined.append("not told")
         return "done"
 
-    begun, go, stopped = threading.Event(), threading.Event(), []
+    for goes_on in (False, True):
+        begun, go, stopped, joined = threading.Event(), threading.Event(), [], []
+        run = body.start()
+        begun.wait(20)
+        run.cancel()
+        go.set()
+        assert run.wait(20).state.is_cancelled()
+        assert (stopped, joined, run.delivered) == ([1], [False], goes_on)
+
+
+def test_a_helper_thread_that_a_timeout_stops():
+    """A task whose thread its timeout has stopped is TimedOut, and may be tried again."""
+
+    @task(timeout_seconds=0.05, retries=1)
+    def helped():
+        attempts.append(1)
+        helper = threading.Thread(target=lambda: [time.sleep(0.005) for _ in range(4_000)])
+        helper.start()
+        helper.join()
+        return "done"
+
+    @flow
+    def body():
+        return helped(return_state=True)
+
+    attempts = []
     run = body.start()
-    begun.wait(20)
-    run.cancel()
-    go.set()
-    assert run.result(20) == "done"
-    assert stopped == [1]
+    assert run.wait(20).state.name == "TimedOut"
+    assert [state.name for state in run.task_runs[0].states].count("AwaitingRetry") == 1
+    assert len(attempts) == 2
+
+
+async def _sleeps_in_a_thread():
+    await asyncio.to_thread(time.sleep, 60)
+
+
+async def _sleeps_in_an_executor():
+    await asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+
+
+def _sleeps_in_a_pool():
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(time.sleep, [60, 60]))
+
+
+@pytest.mark.parametrize("body", [_sleeps_in_a_thread, _sleeps_in_an_executor, _sleeps_in_a_pool])
+def test_a_sleep_that_a_pool_was_given_ends_with_its_run(body, until):
+    """`time.sleep` itself as the job of a pool's thread is ended by a cancel at once."""
+    run = flow(body, name="sleeps").start()
+    until(lambda: run.book.waiters)
+    run.cancel(grace=60)
+    assert run.wait(20).state.is_cancelled()
+    pools = ("ThreadPoolExecutor", "asyncio_")
+    until(lambda: not any(each.name.startswith(pools) for each in threading.enumerate()))
 
 
 # -- what it says ----------------------------------------------------------------------

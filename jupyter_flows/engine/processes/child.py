@@ -530,7 +530,7 @@ def _outcome(run: FlowRun) -> tuple[Any, ...]:
         lost = NotPortable(f"{what}. Return plain values, or run on='thread'.")
         state = State(StateType.FAILED, "", str(lost), lost)
         data, described = cloudpickle.dumps(lost), error_record(lost)
-    return (run.delivered, str(state.type), state.name, state.message, data, described)
+    return (run.reached, str(state.type), state.name, state.message, data, described)
 
 
 def _end() -> NoReturn:
