@@ -41,6 +41,8 @@ export function fakeRun(changes: Partial<Run> = {}): Run {
     paused_seconds: 0,
     paused_since: null,
     attempt: 1,
+    replay_of: null,
+    metadata: {},
     tags: [],
     parameters: {},
     cell: null,

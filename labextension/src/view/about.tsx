@@ -1,0 +1,27 @@
+/** The line under the header that tells a run from others: its tags, its metadata, its original. */
+
+import type { Run } from "../protocol";
+
+const ID_SHOWN = 8; // characters: as many as `%flows` shows, and takes
+
+/** One line, which the details have whole; absent where there is nothing to say. */
+export function About({ run }: { run: Run }) {
+  const { tags, metadata, replay_of: original } = run;
+  const entries = Object.entries(metadata);
+  if (!tags.length && !entries.length && !original) return null;
+  return (
+    <div class="jf-about">
+      {original && <span title={original}>replay of {original.slice(0, ID_SHOWN)}</span>}
+      {tags.map((tag) => (
+        <span key={tag} class="jf-tag">
+          {tag}
+        </span>
+      ))}
+      {entries.map(([name, value]) => (
+        <span key={name} title={`${name}: ${value}`}>
+          {name}: <span class="jf-value">{value}</span>
+        </span>
+      ))}
+    </div>
+  );
+}
