@@ -319,16 +319,22 @@ class Life:
             self.parent.adopt(self)
         return True
 
-    def try_again(self, message: str) -> bool:
+    def try_again(self, message: str, seconds: float) -> bool:
         """Make ready for another attempt; return False if it was cancelled or given up.
 
         A timeout that ended an attempt is forgotten with it.
+
+        Args:
+            message: why the attempt before failed.
+            seconds: how long it waits for the next one.
         """
         with self._lock:
             if self.decided or self.cancel_reason not in (None, "timeout"):
                 return False
             self._forget_timeout()
             self._unpause()
+            if self is self.flow_run:
+                self.flow_run.say_when_retried(message, seconds)
             self._move(AwaitingRetry(message))
         self.announce()
         return True

@@ -4,7 +4,7 @@ import { RunModel } from "../src/model";
 import type { Frame, Run, Saved, Stack, Stopping, Task } from "../src/protocol";
 import { renderPlainly } from "../src/richness";
 import { mountRun } from "../src/view/run";
-import { type Fake, FakeTransport, fakeRun, fakeWaiting } from "./fake";
+import { type Fake, FakeTransport, fakeRun, fakeTask, fakeWaiting } from "./fake";
 
 const now = Date.now() / 1000;
 const ESC = "\u001b";
@@ -48,22 +48,15 @@ const traceback = [
   `${ESC}[31mValueError${ESC}[39m: the learning rate must be positive, not ${HOSTILE}`,
 ].join("\n");
 
-function task(number: number, state: string, name: string, more: Partial<Task> = {}): Task {
-  return {
+function task(number: number, state_type: string, name: string, more: Partial<Task> = {}): Task {
+  return fakeTask({
     number,
-    parent: null,
     name,
-    flow_run: null,
-    state_type: state,
-    state_name: "",
-    state_message: "",
-    created: now - 20,
-    started: state === "PENDING" ? null : now - 20 + number,
-    ended: state === "COMPLETED" || state === "FAILED" ? now - 18 + number * 1.3 : null,
-    attempt: 1,
-    upstream: [],
+    state_type,
+    started: state_type === "PENDING" ? null : now - 20 + number,
+    ended: ["COMPLETED", "FAILED"].includes(state_type) ? now - 18 + number * 1.3 : null,
     ...more,
-  };
+  });
 }
 
 const asking: Partial<Run> = {

@@ -75,6 +75,25 @@ export function fakeWaiting(changes: Partial<Waiting> = {}): Waiting {
   };
 }
 
+export function fakeTask(changes: Partial<Task> = {}): Task {
+  const now = Date.now() / 1000;
+  return {
+    number: 0,
+    parent: null,
+    name: "load-0",
+    flow_run: null,
+    state_type: "RUNNING",
+    state_name: "",
+    state_message: "",
+    created: now - 20,
+    started: changes.state_type === "PENDING" ? null : now - 20,
+    ended: null,
+    attempt: 1,
+    upstream: [],
+    ...changes,
+  };
+}
+
 export interface Fake {
   run: Run;
   line?: (number: number) => Omit<LogLine, "number">;

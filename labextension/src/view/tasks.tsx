@@ -4,12 +4,12 @@ import { formatClock, formatDuration } from "../format";
 import type { RunModel } from "../model";
 import type { Task } from "../protocol";
 import { isTerminal, stateLabel } from "../states";
+import { type KnownTasks, waitsFor } from "../upstream";
 import { useTicks } from "./hooks";
 import { StateIcon } from "./icons";
 import { VirtualList } from "./virtual";
 
 const ROW_HEIGHT = 22;
-const MOST_NAMED = 3; // of the tasks that one waits for
 
 export function Tasks({ model }: { model: RunModel }) {
   useTicks(model.active, 1000);
@@ -29,29 +29,9 @@ export function Tasks({ model }: { model: RunModel }) {
   );
 }
 
-type Known = ReadonlyMap<number, Task>; // by number: those that were asked for
-
-/** What a task that has not begun waits for, as far as the tasks before it are known. */
-function awaited(task: Task, tasks: Known): string {
-  if (task.state_type !== "PENDING") return "";
-  const open = task.upstream.filter((number) => {
-    const before = tasks.get(number);
-    return !before || !isTerminal(before.state_type);
-  });
-  if (!open.length) return "";
-  const names = open
-    .map((number) => tasks.get(number)?.name)
-    .filter((name) => name !== undefined)
-    .slice(0, MOST_NAMED);
-  const more = open.length - names.length;
-  if (!names.length) return `waits for ${more} ${more === 1 ? "task" : "tasks"}`;
-  if (more) return `waits for ${names.join(", ")} and ${more} more`;
-  return `waits for ${names.join(", ").replace(/, (?=[^,]*$)/, " and ")}`;
-}
-
-function Row({ task, tasks, now }: { task: Task; tasks: Known; now: number }) {
+function Row({ task, tasks, now }: { task: Task; tasks: KnownTasks; now: number }) {
   const caller = task.parent === null ? undefined : tasks.get(task.parent)?.name;
-  const waits = awaited(task, tasks);
+  const waits = waitsFor(task, tasks);
   const remark = waits || (task.state_type === "COMPLETED" ? "" : task.state_message);
   const took = task.started === null ? null : (task.ended ?? now) - task.started;
   const time =

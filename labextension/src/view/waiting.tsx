@@ -60,8 +60,10 @@ export function WaitingBar({ model }: { model: RunModel }) {
       return (
         <div class="jf-waiting">
           <span class="jf-question">
-            {left === null ? "Tries again soon." : `Tries again in ${formatDuration(left)}.`}
-            {waiting.text && <span class="jf-dim"> {waiting.text}</span>}
+            <span>
+              {model.run?.asked === "pause" ? "Tries again when resumed." : triesAgain(left)}
+            </span>
+            {waiting.text && <span class="jf-dim">{waiting.text}</span>}
           </span>
         </div>
       );
@@ -72,6 +74,10 @@ export function WaitingBar({ model }: { model: RunModel }) {
         </div>
       );
   }
+}
+
+function triesAgain(left: number | null): string {
+  return left ? `Tries again in ${formatDuration(left)}.` : "Tries again soon.";
 }
 
 interface AskingProps {
