@@ -3,6 +3,11 @@
 import type { Run } from "../protocol";
 
 const ID_SHOWN = 8; // characters: as many as `%flows` shows, and takes
+const MOST_SHOWN = 60; // characters of a text: one leaves room for the next
+
+function cut(text: string): string {
+  return text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}…` : text;
+}
 
 /** One line, which the details have whole; absent where there is nothing to say. */
 export function About({ run }: { run: Run }) {
@@ -14,12 +19,12 @@ export function About({ run }: { run: Run }) {
       {original && <span title={original}>replay of {original.slice(0, ID_SHOWN)}</span>}
       {tags.map((tag) => (
         <span key={tag} class="jf-tag">
-          {tag}
+          {cut(tag)}
         </span>
       ))}
       {entries.map(([name, value]) => (
         <span key={name} title={`${name}: ${value}`}>
-          {name}: <span class="jf-value">{value}</span>
+          {cut(name)}: <span class="jf-value">{cut(value)}</span>
         </span>
       ))}
     </div>
