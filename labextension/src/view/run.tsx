@@ -43,7 +43,7 @@ function RunView({ model, renderOutput }: Props) {
   useModel(model);
   const { run, status } = model;
   const [prefix] = useState(() => `jf-${Math.random().toString(36).slice(2, 10)}`);
-  const root = useRef<HTMLElement>(null);
+  const root = useRef<HTMLDivElement>(null);
   const [folding, setFolding] = useState<boolean | null>(null); // as somebody chose
   const [chosen, setChosen] = useState<string | null>(null); // the tab that somebody chose
   const [locating, setLocating] = useState(false); // somebody asked where it is
@@ -71,9 +71,10 @@ function RunView({ model, renderOutput }: Props) {
   }
 
   return (
-    <section
+    <div
       ref={root}
       class="jf-run"
+      role="group"
       aria-label={`Run ${model.name}`}
       data-run-id={run?.id ?? ""}
       data-state={run?.state_type ?? ""}
@@ -133,7 +134,7 @@ function RunView({ model, renderOutput }: Props) {
           </div>
         </>
       )}
-    </section>
+    </div>
   );
 }
 
