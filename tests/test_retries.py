@@ -185,6 +185,28 @@ def test_a_cancel_ends_the_wait_for_a_retry(kind, until):
     assert "half a line" in [line.message for line in run.logs]
 
 
+def test_a_run_says_when_it_is_tried_again(until):
+    """Between two attempts a run says why it waits and until when, with its pauses."""
+
+    @flow(retries=1, retry_delay_seconds=3600)
+    def body():
+        raise ValueError("not yet")
+
+    run = body.start()
+    until(lambda: run.state.name == "AwaitingRetry")
+    waiting = run.record().waiting
+    assert (waiting.kind, waiting.text) == ("retry", "ValueError: not yet")
+    assert waiting.until == pytest.approx(run.record().state_time + 3600, abs=1)
+    run.pause()
+    paused = time.time()
+    until(lambda: time.time() > paused + 0.05)
+    run.resume()
+    assert run.record().waiting.until >= waiting.until + 0.05
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert run.record().waiting is None
+
+
 def test_a_timeout_is_told_from_a_cancel():
     """A run that takes too long is FAILED under the name TimedOut, not CANCELLED."""
 

@@ -321,19 +321,27 @@ class Life:
             self.parent.adopt(self)
         return True
 
-    def try_again(self, message: str) -> bool:
+    def try_again(self, message: str, seconds: float) -> bool:
         """Make ready for another attempt; return False if it was cancelled or given up.
 
         A timeout that ended an attempt is forgotten with it.
+
+        Args:
+            message: why the attempt before failed.
+            seconds: how long it waits for the next one.
         """
         with self._lock:
             if self.decided or self.cancel_reason not in (None, "timeout"):
                 return False
             self._forget_timeout()
             self._unpause()
+            self._say_when_retried(message, seconds)
             self._move(AwaitingRetry(message))
         self.announce()
         return True
+
+    def _say_when_retried(self, why: str, seconds: float) -> None:
+        """Say that it waits for its next attempt, and for how long, under the lock."""
 
     def forget_timeout(self) -> None:
         """Go on as if in time, now that a timeout has ended an attempt. Harmless without one.

@@ -147,6 +147,10 @@ class Pausable(Life):
                 question.waiting = replace(question.waiting, until=until + held)
         if self._questions:
             self._show_question()
+        waiting = self.waiting
+        if waiting is not None and waiting.kind == "retry" and waiting.until is not None:
+            late = time() - max(self._held_at, self.state.time)
+            self.waiting = replace(waiting, until=waiting.until + late)
         lives = self._mark_all()
         self._settle_pause()
         return lives
@@ -226,6 +230,11 @@ class Pausable(Life):
 
     def _show_question(self) -> None:
         self.waiting = self._questions[0].waiting if self._questions else None
+
+    def _say_when_retried(self, why: str, seconds: float) -> None:
+        """Say so in `waiting`, under the lock, which moving on takes back."""
+        if not self._questions:
+            self.waiting = Waiting(kind="retry", text=why, until=time() + seconds)
 
     def _waiting_now(self) -> Waiting | None:
         waiting = self.waiting
@@ -326,6 +335,8 @@ class Pausable(Life):
         if state.type is StateType.PAUSED:
             self._paused_since = state.time
             self._paused_clock_since = monotonic()
+        if self.state.type is StateType.SCHEDULED and not self._questions:
+            self.waiting = None  # until its next attempt, see `_say_when_retried`
         if state.type in TERMINAL:
             self.waiting = None
             self._questions.clear()

@@ -363,7 +363,7 @@ def _take(life: Life, state: State, plan: Plan, again: bool) -> float | None:
         except Exception as error:
             state = state_of_error(life, error)
         else:
-            if life.try_again(state.message):
+            if life.try_again(state.message, delay):
                 when = f"in {delay:g} s" if delay else "at once"
                 retry = f"retry {life.attempt} of {life.retries} begins {when}"
                 _tell_failure(life, state, logging.INFO, retry)

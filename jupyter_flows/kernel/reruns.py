@@ -18,7 +18,7 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.errors import NotActive
 from jupyter_flows.records import Waiting
 
-WAITS = "Waits for the run of this cell before"
+WAITS = "Waits for the earlier run of this cell"
 
 _last: WeakValueDictionary[str, FlowRun] = WeakValueDictionary()
 _before: WeakKeyDictionary[FlowRun, FlowRun] = WeakKeyDictionary()

@@ -4,7 +4,7 @@ import { RunModel } from "../src/model";
 import type { Frame, Run, Saved, Stack, Stopping, Task } from "../src/protocol";
 import { renderPlainly } from "../src/richness";
 import { mountRun } from "../src/view/run";
-import { type Fake, FakeTransport, fakeRun, fakeWaiting } from "./fake";
+import { type Fake, FakeTransport, fakeRun, fakeTask, fakeWaiting } from "./fake";
 
 const now = Date.now() / 1000;
 const ESC = "\u001b";
@@ -48,21 +48,15 @@ const traceback = [
   `${ESC}[31mValueError${ESC}[39m: the learning rate must be positive, not ${HOSTILE}`,
 ].join("\n");
 
-function task(number: number, state: string, name: string, more: Partial<Task> = {}): Task {
-  return {
+function task(number: number, state_type: string, name: string, more: Partial<Task> = {}): Task {
+  return fakeTask({
     number,
-    parent: null,
     name,
-    flow_run: null,
-    state_type: state,
-    state_name: "",
-    state_message: "",
-    created: now - 20,
-    started: state === "PENDING" ? null : now - 20 + number,
-    ended: state === "COMPLETED" || state === "FAILED" ? now - 18 + number * 1.3 : null,
-    attempt: 1,
+    state_type,
+    started: state_type === "PENDING" ? null : now - 20 + number,
+    ended: ["COMPLETED", "FAILED"].includes(state_type) ? now - 18 + number * 1.3 : null,
     ...more,
-  };
+  });
 }
 
 const asking: Partial<Run> = {
@@ -211,7 +205,7 @@ const CASES: Record<string, Case> = {
     run: fakeRun({
       log_count: 1204,
       progress: bars,
-      task_count: 5,
+      task_count: 7,
       output_count: 1,
       output_changes: 1,
     }),
@@ -221,7 +215,12 @@ const CASES: Record<string, Case> = {
       task(1, "COMPLETED", "extract-1", { attempt: 3 }),
       task(2, "FAILED", "parse-0", { state_message: "KeyError: 'day'" }),
       task(3, "RUNNING", "load-0"),
-      task(4, "PENDING", "load-1", { parent: 3 }),
+      task(4, "RUNNING", "read", { parent: 3, attempt: 2 }),
+      task(5, "PENDING", "load-1", { upstream: [0, 3] }),
+      task(6, "SCHEDULED", "flaky", {
+        state_name: "AwaitingRetry",
+        state_message: `OSError: ${HOSTILE}`,
+      }),
     ],
     outputs: [
       {
@@ -284,7 +283,12 @@ const CASES: Record<string, Case> = {
       state_type: "SCHEDULED",
       state_name: "AwaitingConcurrencySlot",
       started: null,
-      waiting: fakeWaiting({ kind: "run", text: "train", run: "x" }),
+      state_message: "Waits for the earlier run of this cell",
+      waiting: fakeWaiting({
+        kind: "run",
+        text: "Waits for the earlier run of this cell",
+        run: "x",
+      }),
     }),
   },
   retry: {
@@ -403,6 +407,8 @@ const CASES: Record<string, Case> = {
       state_name: "Cancelled",
       reason: "user",
       tags: ["demo", "nightly"],
+      metadata: { customer: "42", ticket: HOSTILE },
+      replay_of: "b918bb96-3e12-4ef5-be8c-4647047000d7",
       parameters: { day: "'2026-01-01'", path: HOSTILE },
       ...ended,
     }),

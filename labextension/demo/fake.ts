@@ -41,6 +41,8 @@ export function fakeRun(changes: Partial<Run> = {}): Run {
     paused_seconds: 0,
     paused_since: null,
     attempt: 1,
+    replay_of: null,
+    metadata: {},
     tags: [],
     parameters: {},
     cell: null,
@@ -69,6 +71,25 @@ export function fakeWaiting(changes: Partial<Waiting> = {}): Waiting {
     initial: null,
     description: null,
     held: false,
+    ...changes,
+  };
+}
+
+export function fakeTask(changes: Partial<Task> = {}): Task {
+  const now = Date.now() / 1000;
+  return {
+    number: 0,
+    parent: null,
+    name: "load-0",
+    flow_run: null,
+    state_type: "RUNNING",
+    state_name: "",
+    state_message: "",
+    created: now - 20,
+    started: changes.state_type === "PENDING" ? null : now - 20,
+    ended: null,
+    attempt: 1,
+    upstream: [],
     ...changes,
   };
 }

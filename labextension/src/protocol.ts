@@ -66,6 +66,7 @@ export interface Task {
   started: number | null;
   ended: number | null;
   attempt: number;
+  upstream: number[]; // the tasks whose results it was given, or waits for
 }
 
 export interface Waiting {
@@ -136,6 +137,8 @@ export interface Run {
   paused_seconds: number;
   paused_since: number | null;
   attempt: number;
+  replay_of: string | null; // the id of the run that it does anew
+  metadata: Record<string, string>;
   tags: string[];
   parameters: Record<string, string>;
   cell: string | null;
@@ -213,6 +216,12 @@ function count(value: unknown): number {
   return Math.max(0, Math.min(Number.MAX_SAFE_INTEGER, Math.trunc(number(value))));
 }
 
+function textsByName(value: unknown, read: (shown: unknown) => string): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(fields(value)).map(([name, shown]) => [stripAnsi(name), read(shown)]),
+  );
+}
+
 export function readLine(value: unknown): LogLine | null {
   if (!Array.isArray(value) || typeof value[0] !== "number") return null;
   return {
@@ -261,6 +270,7 @@ export function readTasks(value: unknown): Task[] {
       started: numberOrNull(it.started),
       ended: numberOrNull(it.ended),
       attempt: count(it.attempt),
+      upstream: list(it.upstream).map(count),
     };
   });
 }
@@ -386,10 +396,10 @@ export function readRun(value: unknown): Run | null {
     paused_seconds: number(it.paused_seconds),
     paused_since: numberOrNull(it.paused_since),
     attempt: count(it.attempt),
+    replay_of: textOrNull(it.replay_of),
+    metadata: textsByName(it.metadata, words),
     tags: list(it.tags).map(words).filter(Boolean),
-    parameters: Object.fromEntries(
-      Object.entries(fields(it.parameters)).map(([name, shown]) => [stripAnsi(name), text(shown)]),
-    ),
+    parameters: textsByName(it.parameters, text),
     cell: textOrNull(it.cell),
     progress: list(it.progress).map(readProgress),
     task_count: count(it.task_count),

@@ -1,12 +1,9 @@
 // @vitest-environment happy-dom
-import { act } from "preact/test-utils";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { FakeTransport, fakeRun } from "../demo/fake";
-import { RunModel } from "../src/model";
-import type { Run, Stopping } from "../src/protocol";
-import { mountRun } from "../src/view/run";
+import type { Stopping } from "../src/protocol";
+import { change, HOSTILE, pass, show, useMountedViews } from "./mounted";
 
-const HOSTILE = `<img src=x onerror="alert(1)">`;
 const stuck = { file: "Cell In[3]", line: 7, function: "take", text: HOSTILE, own: true };
 const held: Stopping = {
   since: 0,
@@ -18,35 +15,7 @@ const held: Stopping = {
 };
 const cancelling = { state_type: "CANCELLING", asked: "cancel", reason: "user" };
 
-let close: () => void = () => {};
-beforeEach(() => vi.useFakeTimers());
-afterEach(() => {
-  close();
-  vi.useRealTimers();
-});
-
-function show(run: Run, live: FakeTransport | null): HTMLElement {
-  const element = document.createElement("div");
-  const model = new RunModel({
-    name: "train",
-    saved: { run, lines: [], kernel: null },
-    live,
-    store: null,
-    trusted: true,
-  });
-  let unmount = () => {};
-  void act(() => {
-    unmount = mountRun(element, { model, renderOutput: () => () => {} });
-  });
-  close = () => {
-    unmount();
-    model.close();
-  };
-  return element;
-}
-
-const pass = (milliseconds: number) =>
-  act(async () => void (await vi.advanceTimersByTimeAsync(milliseconds)));
+useMountedViews();
 
 function buttons(element: HTMLElement): string[] {
   return [...element.querySelectorAll(".jf-button:not(.jf-small)")].map(
@@ -55,7 +24,7 @@ function buttons(element: HTMLElement): string[] {
 }
 
 test("what holds a run is drawn as text", async () => {
-  const element = show(fakeRun({ ...cancelling, stopping: held }), null);
+  const element = await show(fakeRun({ ...cancelling, stopping: held }));
   await pass(2000);
   const bar = element.querySelector(".jf-held");
   expect(bar?.textContent).toContain("Held at Cell In[3], line 7, in take");
@@ -67,7 +36,7 @@ test("what holds a run is drawn as text", async () => {
 });
 
 test("a saved notebook counts nothing down and has nothing to click", async () => {
-  const element = show(fakeRun({ ...cancelling, stopping: held }), null);
+  const element = await show(fakeRun({ ...cancelling, stopping: held }));
   await pass(2000);
   expect(buttons(element)).toEqual([]);
   expect(element.querySelector(".jf-small")).toBeNull();
@@ -77,13 +46,12 @@ test("a saved notebook counts nothing down and has nothing to click", async () =
 test("a run that stops at once is offered no Kill, one that was killed at last Abandon", async () => {
   const run = fakeRun({ ...cancelling, stopping: { ...held, at: Date.now() / 1000 + 30 } });
   const live = new FakeTransport({ run });
-  const element = show(run, live);
-  await pass(100);
+  const element = await show(live);
   expect(buttons(element)).toEqual(["Cancelling…", "Where is it?"]);
   await pass(500);
   expect(buttons(element)).toEqual(["Kill", "Cancelling…", "Where is it?"]);
   expect(element.querySelector(".jf-countdown")?.textContent).toBe("Kill in 29 s");
-  live.push({ stopping: { ...held, rung: "killed", next: null, at: null } });
+  await change(live, { stopping: { ...held, rung: "killed", next: null, at: null } });
   await pass(500);
   expect(buttons(element)).toEqual(["Killed", "Cancelling…", "Where is it?"]);
   await pass(1000);

@@ -1,12 +1,10 @@
 // @vitest-environment happy-dom
 import { act } from "preact/test-utils";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { type Fake, FakeTransport, fakeRun, fakeWaiting } from "../demo/fake";
-import { RunModel } from "../src/model";
 import type { Waiting } from "../src/protocol";
-import { mountRun } from "../src/view/run";
+import { change, click, HOSTILE, show, useMountedViews } from "./mounted";
 
-const HOSTILE = `<img src=x onerror="alert(1)">`;
 const order = fakeWaiting({
   kind: "input",
   text: "Waiting for input: shirt",
@@ -22,47 +20,13 @@ const order = fakeWaiting({
   initial: { [HOSTILE]: 1 },
 });
 
-let close: () => void = () => {};
-beforeEach(() => vi.useFakeTimers());
-afterEach(() => {
-  close();
-  vi.useRealTimers();
-});
+useMountedViews();
 
-const pass = (milliseconds: number) =>
-  act(async () => void (await vi.advanceTimersByTimeAsync(milliseconds)));
-
-async function show(waiting: Waiting, more: Partial<Fake> = {}) {
+async function ask(waiting: Waiting, more: Partial<Fake> = {}) {
   const run = fakeRun({ state_type: "PAUSED", state_name: "Paused", waiting });
   const live = new FakeTransport({ run, ...more });
-  const element = document.createElement("div");
-  document.body.append(element);
-  const model = new RunModel({
-    name: "train",
-    saved: { run, lines: [], kernel: null },
-    live,
-    store: null,
-    trusted: true,
-  });
-  let unmount = () => {};
-  void act(() => {
-    unmount = mountRun(element, { model, renderOutput: () => () => {} });
-  });
-  close = () => {
-    unmount();
-    model.close();
-    element.remove();
-  };
-  await pass(100);
+  const element = await show(live);
   return { element, live, acted: () => live.asked.filter((one) => /^(resume|cancel)/.test(one)) };
-}
-
-async function click(element: HTMLElement, name: string) {
-  const buttons = [...element.querySelectorAll<HTMLButtonElement>(".jf-button")];
-  const button = buttons.find((one) => one.textContent === name);
-  if (!button) throw new Error(`no button ${name}, but ${buttons.map((one) => one.textContent)}`);
-  await act(async () => button.click());
-  await pass(400);
 }
 
 async function type(element: HTMLElement, text: string) {
@@ -78,31 +42,29 @@ const refusal = (element: HTMLElement) => element.querySelector(".jf-refusal")?.
 const typed = (element: HTMLElement) => element.querySelector("textarea")?.value;
 
 test("Approve answers the question that is shown, and Reject cancels with a reason", async () => {
-  const approved = await show(fakeWaiting({ text: "Deploy?", number: 3 }));
+  const approved = await ask(fakeWaiting({ text: "Deploy?", number: 3 }));
   await click(approved.element, "Approve");
   expect(approved.acted()).toEqual(['resume {"question":3}']);
-  close();
-  const rejected = await show(fakeWaiting({ text: "Deploy?", number: 3 }));
+  const rejected = await ask(fakeWaiting({ text: "Deploy?", number: 3 }));
   await click(rejected.element, "Reject");
   expect(rejected.acted()).toEqual(['cancel {"reason":"Rejected"}']);
 });
 
 test("a screen reader is told what a run asks", async () => {
-  const { element, live } = await show(fakeWaiting({ text: "Deploy?", number: 1 }));
-  await act(async () => live.push({ waiting: fakeWaiting({ text: "Sure?", number: 2 }) }));
-  await pass(50);
+  const { element, live } = await ask(fakeWaiting({ text: "Deploy?", number: 1 }));
+  await change(live, { waiting: fakeWaiting({ text: "Sure?", number: 2 }) });
   expect(element.querySelector('[role="status"]')?.textContent).toBe("train: Paused. Sure?");
 });
 
 test("the header's Resume lifts a pause, and approves nothing", async () => {
-  const { element, acted } = await show(fakeWaiting({ held: true, until: Date.now() / 1000 + 60 }));
+  const { element, acted } = await ask(fakeWaiting({ held: true, until: Date.now() / 1000 + 60 }));
   expect(element.querySelector(".jf-until")).toBeNull();
   await click(element, "Resume");
   expect(acted()).toEqual(['resume {"question":0}']);
 });
 
 test("a field for JSON begins with the defaults, beside a summary that is text", async () => {
-  const { element } = await show(order);
+  const { element } = await ask(order);
   expect(JSON.parse(typed(element) ?? "")).toEqual({ size: null, [HOSTILE]: 1 });
   const summary = element.querySelector(".jf-fields");
   expect(summary?.textContent).toContain(`"S" or "M" · required`);
@@ -117,7 +79,7 @@ test("a field for JSON begins with the defaults, beside a summary that is text",
 });
 
 test("what is not JSON is told at once and not sent", async () => {
-  const { element, acted } = await show(order);
+  const { element, acted } = await ask(order);
   await type(element, "{size: S}");
   await click(element, "Send");
   expect(refusal(element)).toContain("This is not JSON yet");
@@ -128,7 +90,7 @@ test("what is not JSON is told at once and not sent", async () => {
 test("what is refused stands with its reason, and can be mended and sent again", async () => {
   const refuse = (details: { input?: unknown }) =>
     JSON.stringify(details.input).includes("XL") ? `size: not ${HOSTILE}` : null;
-  const { element, live, acted } = await show(order, { refuse });
+  const { element, live, acted } = await ask(order, { refuse });
   await type(element, '{"size": "XL"}');
   await click(element, "Send");
   expect(refusal(element)).toBe(`size: not ${HOSTILE}`);
@@ -136,8 +98,7 @@ test("what is refused stands with its reason, and can be mended and sent again",
   expect(typed(element)).toBe('{"size": "XL"}');
   expect(element.querySelector("textarea")?.getAttribute("aria-invalid")).toBe("true");
   expect(document.activeElement).toBe(element.querySelector("textarea"));
-  await act(async () => live.push({ log_count: 7 }));
-  await pass(50);
+  await change(live, { log_count: 7 });
   expect(typed(element)).toBe('{"size": "XL"}');
   await type(element, '{"size": "S"}');
   await click(element, "Send");
@@ -146,22 +107,21 @@ test("what is refused stands with its reason, and can be mended and sent again",
 });
 
 test("another question begins anew", async () => {
-  const { element, live } = await show(order);
+  const { element, live } = await ask(order);
   await type(element, "typed for the first");
-  await act(async () => live.push({ waiting: { ...order, number: 5 } }));
-  await pass(50);
+  await change(live, { waiting: { ...order, number: 5 } });
   expect(JSON.parse(typed(element) ?? "")).toMatchObject({ size: null });
 });
 
 test("a line of text is sent as it is", async () => {
-  const { element, acted } = await show(fakeWaiting({ kind: "input", text: "Who?", number: 1 }));
+  const { element, acted } = await ask(fakeWaiting({ kind: "input", text: "Who?", number: 1 }));
   await type(element, '{"not": "JSON"}');
   await click(element, "Send");
   expect(acted()).toEqual([`resume {"input":"{\\"not\\": \\"JSON\\"}","question":1}`]);
 });
 
 test("where nobody can answer the question is read, and nothing can be sent", async () => {
-  const { element } = await show(order, { capability: "read-only" });
+  const { element } = await ask(order, { capability: "read-only" });
   expect(element.querySelector("textarea")?.readOnly).toBe(true);
   expect(element.querySelector(".jf-form button")).toBeNull();
 });

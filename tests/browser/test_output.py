@@ -172,7 +172,7 @@ def test_the_log_is_followed_until_one_scrolls(open_notebook: Opener, lab: Serve
 
 
 def test_the_keyboard_reaches_everything(open_notebook: Opener, server: Server) -> None:
-    """Tab reaches buttons and tabs, arrows move along the tabs, Enter presses."""
+    """Tab reaches buttons and tabs, arrows move along the tabs, Enter presses; no focus is lost."""
     page = run_second(open_notebook, server, "keyboard.ipynb", COUNTING)
     view = page.view(1)
     view.wait_for_lines(30)
@@ -202,4 +202,5 @@ def test_the_keyboard_reaches_everything(open_notebook: Opener, server: Server) 
     keyboard.press("Enter")
     view.expect_state("CANCELLED")
     expect(view.root.get_by_role("status").first).to_contain_text("counting: Cancelled")
+    expect(focused).to_have_accessible_name("Hide the details of counting")  # Cancel is no more
     expect(page.cell(1).locator(".cm-content")).to_contain_text("%%flow counting")

@@ -30,7 +30,7 @@ def test_a_rerun_waits_for_the_run_before(flows: Any, cell: Any) -> None:
     record = flows.until(second, "SCHEDULED")
     waiting = record["waiting"]
     assert (waiting["kind"], waiting["run"], waiting["until"]) == ("run", first, None)
-    assert waiting["text"] == "Waits for the run of this cell before"
+    assert waiting["text"] == "Waits for the earlier run of this cell"
     assert flows.state(first) == "RUNNING"
     flows.run("n = 7\ngo.set()")
     flows.until(first, "COMPLETED")

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jupyter_flows.history.store import Store
 
 
 def test_a_cell_shows_its_attempts(flows: Any) -> None:
-    """A retried cell is AwaitingRetry, then Retrying, and says which attempt it is in."""
+    """A retried cell is AwaitingRetry, says until when, then Retrying, and counts its attempts."""
     flows.run(
         "%%flow flaky --retries 1 --retry-delay 1 --out run --no-view\n"
         "import threading\n"
@@ -27,9 +29,11 @@ def test_a_cell_shows_its_attempts(flows: Any) -> None:
     run = flows.latest()
     waiting = flows.until(run, "SCHEDULED")
     assert (waiting["state_name"], waiting["attempt"]) == ("AwaitingRetry", 1)
-    assert waiting["state_message"] == "ValueError: not yet"
+    assert waiting["state_message"] == waiting["waiting"]["text"] == "ValueError: not yet"
+    assert waiting["waiting"]["kind"] == "retry"
+    assert waiting["waiting"]["until"] == pytest.approx(waiting["state_time"] + 1, abs=0.2)
     again = flows.until(run, "RUNNING")
-    assert (again["state_name"], again["attempt"]) == ("Retrying", 2)
+    assert (again["state_name"], again["attempt"], again["waiting"]) == ("Retrying", 2, None)
     flows.run("import time\nwhile not run.logs: time.sleep(0.01)\nrun['goes_on'].set()\nrun.wait()")
     done = flows.until(run, "COMPLETED")
     assert done["attempt"] == 2

@@ -8,6 +8,7 @@ import { stateLabel } from "../states";
 import { elapsed, paused } from "../timing";
 import { Ansi } from "./ansi";
 import { StateIcon } from "./icons";
+import { toldWaiting } from "./waiting";
 
 export function Details({ model, onWhere }: { model: RunModel; onWhere: () => void }) {
   useEffect(() => model.needTransitions());
@@ -16,13 +17,17 @@ export function Details({ model, onWhere }: { model: RunModel; onWhere: () => vo
   const took = run.ended === null ? null : elapsed(run, run.ended);
   const pause = run.ended === null ? 0 : paused(run, run.ended);
   const parameters = Object.entries(run.parameters);
+  const metadata = Object.entries(run.metadata);
+  const told = toldWaiting(model);
+  const said = (message: string) =>
+    message && message !== told && <span class="jf-dim"> {message}</span>;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: so that the keyboard can scroll it
     <div class="jf-details" tabIndex={0} role="group" aria-label="Details">
       <dl>
         <Item name="State">
           {stateLabel(run)}
-          {run.state_message && <span class="jf-dim"> {run.state_message}</span>}
+          {said(run.state_message)}
         </Item>
         {run.result !== null && (
           <Item name="Result">
@@ -51,6 +56,15 @@ export function Details({ model, onWhere }: { model: RunModel; onWhere: () => vo
             ))}
           </Item>
         )}
+        {metadata.length > 0 && (
+          <Item name="Metadata">
+            {metadata.map(([name, value]) => (
+              <div key={name}>
+                <span class="jf-dim">{name}:</span> {value}
+              </div>
+            ))}
+          </Item>
+        )}
         {run.flow !== run.name && run.flow && <Item name="Flow">{run.flow}</Item>}
         <Item name="Worker">{run.on}</Item>
         {model.locatable && (
@@ -72,6 +86,11 @@ export function Details({ model, onWhere }: { model: RunModel; onWhere: () => vo
         <Item name="Run id">
           <code>{run.id}</code>
         </Item>
+        {run.replay_of && (
+          <Item name="Replay of">
+            <code>{run.replay_of}</code>
+          </Item>
+        )}
         {run.parent && (
           <Item name="Called by">
             <code>{run.parent}</code>
@@ -86,7 +105,7 @@ export function Details({ model, onWhere }: { model: RunModel; onWhere: () => vo
                   <StateIcon type={move.type} />
                   <span>
                     {stateLabel({ state_type: move.type, state_name: move.name })}
-                    {move.message && <span class="jf-dim"> {move.message}</span>}
+                    {said(move.message)}
                   </span>
                 </li>
               ))}

@@ -1,4 +1,7 @@
-/** The one line that is always there: state, name, elapsed time, worker, and what can be done. */
+/**
+ * What is always there: state, name, elapsed time, worker, and what can be done. One line, or two
+ * in a narrow place.
+ */
 
 import { type Control, controls } from "../controls";
 import { formatClock, formatCount, formatDuration } from "../format";
@@ -26,30 +29,28 @@ export function Header({ model, notice, open, onToggle }: Props) {
   const stopping = useLasting(run?.stopping != null, PATIENCE) ? run?.stopping : null;
   return (
     <div class="jf-head">
-      <button
-        type="button"
-        class="jf-toggle"
-        aria-expanded={open}
-        aria-label={`${open ? "Hide" : "Show"} the details of ${name}`}
-        onClick={onToggle}
-      >
-        <Chevron />
-      </button>
-      <StateIcon type={run?.state_type ?? ""} />
-      <span class="jf-name" title={name}>
-        {name}
-      </span>
-      <span class="jf-state">{run ? runLabel(run) : "Unknown state"}</span>
-      {run && <Elapsed model={model} run={run} />}
-      {run?.on && <span class="jf-dim jf-worker">{run.on}</span>}
-      {run && run.attempt > 1 && <span class="jf-dim">attempt {run.attempt}</span>}
-      {notice?.tag && <span class="jf-tag">{notice.tag}</span>}
-      <span class="jf-gap" />
-      {run && model.ended && (
-        <span class="jf-dim jf-summary" title={summary(run, open)}>
-          {summary(run, open)}
+      <div class="jf-title">
+        <button
+          type="button"
+          class="jf-toggle"
+          aria-expanded={open}
+          aria-label={`${open ? "Hide" : "Show"} the details of ${name}`}
+          onClick={onToggle}
+        >
+          <Chevron />
+        </button>
+        <StateIcon type={run?.state_type ?? ""} />
+        <span class="jf-cut jf-name" title={name}>
+          {name}
         </span>
-      )}
+        <span class="jf-state">{run ? runLabel(run) : "Unknown state"}</span>
+        {run && <Elapsed model={model} run={run} />}
+        {run?.on && <span class="jf-dim jf-worker">{run.on}</span>}
+        {run && run.attempt > 1 && <span class="jf-dim jf-attempt">attempt {run.attempt}</span>}
+        {notice?.tag && <span class="jf-tag">{notice.tag}</span>}
+      </div>
+      <span class="jf-gap" />
+      {run && model.ended && <Summary run={run} open={open} />}
       {stopping && <Countdown model={model} stopping={stopping} />}
       {run && <Buttons model={model} run={run} stopping={stopping != null} />}
     </div>
@@ -57,9 +58,18 @@ export function Header({ model, notice, open, onToggle }: Props) {
 }
 
 /** Why the run did not end well, or, when folded, what is below. */
-function summary(run: Run, open: boolean): string {
-  if (run.state_type !== "COMPLETED" && run.state_message) return run.state_message;
-  if (open) return "";
+function Summary({ run, open }: { run: Run; open: boolean }) {
+  const reason = run.state_type === "COMPLETED" ? "" : run.state_message;
+  const text = reason || (open ? "" : contents(run));
+  if (!text) return null;
+  return (
+    <span class={`jf-dim jf-cut jf-summary ${reason ? "jf-reason" : ""}`} title={text}>
+      {text}
+    </span>
+  );
+}
+
+function contents(run: Run): string {
   const parts = [];
   if (run.log_count) parts.push(plural(run.log_count, "line"));
   if (run.task_count) parts.push(plural(run.task_count, "task"));

@@ -1,6 +1,6 @@
 /** Hooks that the parts of the view share. */
 
-import { useEffect, useReducer, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useReducer, useRef, useState } from "preact/hooks";
 import type { RunModel } from "../model";
 
 export function useRedraw(): () => void {
@@ -42,4 +42,32 @@ export function usePrevious<T>(value: T): T | undefined {
     ref.current = value;
   });
   return ref.current;
+}
+
+/**
+ * Keep the keyboard's place: when what has the focus vanishes, such as a button of a run that
+ * ends, the focus goes to what `next` finds. Returns what is to hear where the focus is.
+ */
+export function useKeptFocus(next: () => HTMLElement | null | undefined): {
+  onFocusIn: (event: FocusEvent) => void;
+  onFocusOut: (event: FocusEvent) => void;
+} {
+  const focused = useRef<Element | null>(null);
+  useLayoutEffect(() => {
+    if (!focused.current || focused.current.isConnected) return;
+    focused.current = null;
+    const { activeElement, body } = document;
+    if (!activeElement || activeElement === body) next()?.focus({ preventScroll: true });
+  });
+  return {
+    onFocusIn({ target }) {
+      focused.current = target instanceof Element ? target : null;
+    },
+    onFocusOut({ target }) {
+      // some browsers also tell of what is being removed, which is no longer connected then
+      queueMicrotask(() => {
+        if (focused.current === target && focused.current?.isConnected) focused.current = null;
+      });
+    },
+  };
 }

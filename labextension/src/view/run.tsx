@@ -12,11 +12,12 @@ import type { RunModel } from "../model";
 import { notice } from "../notice";
 import type { Run } from "../protocol";
 import type { RenderOutput } from "../richness";
-import { runLabel } from "../states";
+import { isTerminal, runLabel } from "../states";
+import { About } from "./about";
 import { Ansi } from "./ansi";
 import { Details } from "./details";
 import { Header } from "./header";
-import { useModel, usePrevious } from "./hooks";
+import { useKeptFocus, useModel, usePrevious } from "./hooks";
 import { CloseIcon } from "./icons";
 import { INITIAL_LOG_SETTINGS, Logs, LogTools } from "./logs";
 import { Outputs } from "./outputs";
@@ -42,20 +43,20 @@ function RunView({ model, renderOutput }: Props) {
   useModel(model);
   const { run, status } = model;
   const [prefix] = useState(() => `jf-${Math.random().toString(36).slice(2, 10)}`);
-  const root = useRef<HTMLElement>(null);
+  const root = useRef<HTMLDivElement>(null);
   const [folding, setFolding] = useState<boolean | null>(null); // as somebody chose
   const [chosen, setChosen] = useState<string | null>(null); // the tab that somebody chose
   const [locating, setLocating] = useState(false); // somebody asked where it is
   const [reading, setReading] = useState(false); // somebody used what is below the header
   const [logSettings, setLogSettings] = useState(INITIAL_LOG_SETTINGS);
   useVisibility(root, model);
+  const focus = useKeptFocus(() => root.current?.querySelector<HTMLElement>(".jf-toggle"));
 
   const note = notice(run, status, model.options.trusted, model.kernelAlive);
   const endedWell = run?.state_type === "COMPLETED";
   const open = folding === null ? !endedWell || reading : !folding;
   const tabs = tabsOf(model, locating);
-  const failed = tabs.some((tab) => tab.id === "error");
-  const wanted = chosen ?? (failed ? "error" : null);
+  const wanted = chosen ?? (hasTraceback(run) ? "error" : "logs");
   const tab = tabs.find((one) => one.id === wanted)?.id ?? tabs[0]?.id ?? "details";
 
   function choose(id: string) {
@@ -70,17 +71,23 @@ function RunView({ model, renderOutput }: Props) {
   }
 
   return (
-    <section
+    <div
       ref={root}
       class="jf-run"
+      role="group"
       aria-label={`Run ${model.name}`}
       data-run-id={run?.id ?? ""}
       data-state={run?.state_type ?? ""}
       data-source={status.source}
-      onFocusIn={keepKeys}
+      onFocusIn={(event) => {
+        keepKeys(event);
+        focus.onFocusIn(event);
+      }}
+      onFocusOut={focus.onFocusOut}
     >
       <Announcer model={model} />
       <Header model={model} notice={note} open={open} onToggle={() => setFolding(open)} />
+      {open && run && <About run={run} />}
       <WaitingBar model={model} />
       <StoppingBar model={model} onWhere={showWhere} />
       {model.problem && (
@@ -127,7 +134,7 @@ function RunView({ model, renderOutput }: Props) {
           </div>
         </>
       )}
-    </section>
+    </div>
   );
 }
 
@@ -140,6 +147,11 @@ function keepKeys(event: FocusEvent): void {
   if (!(target instanceof HTMLElement)) return;
   if (target.matches(":focus-visible")) target.dataset.lmSuppressShortcuts = "true";
   else delete target.dataset.lmSuppressShortcuts;
+}
+
+/** Whether the error says more than the header does: what it came from. */
+function hasTraceback(run: Run | null): boolean {
+  return run?.error?.traceback.trim().includes("\n") ?? false;
 }
 
 /** @param locating whether somebody asked where the run is: what was seen then stays */
@@ -173,11 +185,19 @@ function Traceback({ model }: { model: RunModel }) {
   );
 }
 
+/** The state in words, with what it waits for, what holds it, or why it ended so. */
 function announced(run: Run): string {
   const { stuck, rung } = run.stopping ?? { stuck: null, rung: "asked" };
-  const how = rung === "asked" ? "" : ` ${rung}.`;
-  const asks = run.waiting?.number == null ? "" : `. ${run.waiting.text}`;
-  return runLabel(run) + asks + how + (stuck ? ` Held at ${stuck.file}, line ${stuck.line}.` : "");
+  const label = runLabel(run);
+  const bad = isTerminal(run.state_type) && run.state_type !== "COMPLETED";
+  const parts = [
+    bad && run.state_message.startsWith(label) ? "" : label, // the reason says it
+    bad ? run.state_message : "",
+    run.waiting?.text ?? "",
+    rung === "asked" ? "" : rung,
+    stuck ? `Held at ${stuck.file}, line ${stuck.line}.` : "",
+  ];
+  return parts.filter(Boolean).join(". ");
 }
 
 /** Tells a screen reader of a change of state, and nobody of the state at first. */

@@ -4,6 +4,7 @@ import { formatClock, formatDuration } from "../format";
 import type { RunModel } from "../model";
 import type { Task } from "../protocol";
 import { isTerminal, stateLabel } from "../states";
+import { type KnownTasks, waitsFor } from "../upstream";
 import { useTicks } from "./hooks";
 import { StateIcon } from "./icons";
 import { VirtualList } from "./virtual";
@@ -20,7 +21,7 @@ export function Tasks({ model }: { model: RunModel }) {
       onRange={(start, stop) => model.needTasks(start, Math.max(stop, start + 1))}
       row={(index) => {
         const task = model.tasks.get(index);
-        return task ? <Row task={task} now={model.now()} depth={depth(model, task)} /> : null;
+        return task ? <Row task={task} tasks={model.tasks} now={model.now()} /> : null;
       }}
       label="Tasks"
       role="list"
@@ -28,32 +29,29 @@ export function Tasks({ model }: { model: RunModel }) {
   );
 }
 
-/** How deep a task is nested, as far as the tasks it was called in are known. */
-function depth(model: RunModel, task: Task): number {
-  let found = 0;
-  let parent = task.parent;
-  while (parent !== null && found < 6) {
-    found++;
-    parent = model.tasks.get(parent)?.parent ?? null;
-  }
-  return found;
-}
-
-function Row({ task, now, depth }: { task: Task; now: number; depth: number }) {
+function Row({ task, tasks, now }: { task: Task; tasks: KnownTasks; now: number }) {
+  const caller = task.parent === null ? undefined : tasks.get(task.parent)?.name;
+  const waits = waitsFor(task, tasks);
+  const remark = waits || (task.state_type === "COMPLETED" ? "" : task.state_message);
   const took = task.started === null ? null : (task.ended ?? now) - task.started;
   const time =
     took === null ? "" : isTerminal(task.state_type) ? formatDuration(took) : formatClock(took);
   return (
     <div class="jf-task" role="listitem" data-number={task.number} data-state={task.state_type}>
-      <StateIcon type={task.state_type} />
-      <span class="jf-task-state">{stateLabel(task)}</span>
-      <span class="jf-task-name" style={{ paddingLeft: `${depth * 14}px` }} title={task.name}>
+      <StateIcon type={waits ? "SCHEDULED" : task.state_type} />
+      <span class="jf-task-state">{waits ? "Waiting" : stateLabel(task)}</span>
+      {caller && (
+        <span class="jf-dim jf-task-caller" title={`called in ${caller}`}>
+          <span class="jf-cut">{caller}</span> ›
+        </span>
+      )}
+      <span class="jf-cut jf-task-name" title={task.name}>
         {task.name}
       </span>
-      <span class="jf-dim jf-task-message" title={task.state_message}>
-        {isTerminal(task.state_type) && task.state_type !== "COMPLETED" ? task.state_message : ""}
+      <span class="jf-dim jf-cut jf-task-remark" title={remark}>
+        {remark}
       </span>
-      <span class="jf-dim">{task.attempt > 1 ? `attempt ${task.attempt}` : ""}</span>
+      {task.attempt > 1 && <span class="jf-dim jf-task-attempt">attempt {task.attempt}</span>}
       <span class="jf-task-time">{time}</span>
     </div>
   );

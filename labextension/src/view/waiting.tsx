@@ -9,11 +9,21 @@ import { type Field, fieldsOf, templateOf } from "../schema";
 import type { Details } from "../transport";
 import { useTicks } from "./hooks";
 
-export function WaitingBar({ model }: { model: RunModel }) {
+/** What the run waits for now. */
+function waitingOf(model: RunModel): Waiting | null {
   const { run } = model;
-  const waiting = run?.waiting ?? null;
+  return run && !model.ended && run.asked !== "cancel" ? run.waiting : null;
+}
+
+/** What the bar says, so that it is said nowhere else; empty where there is none. */
+export function toldWaiting(model: RunModel): string {
+  return waitingOf(model)?.text ?? "";
+}
+
+export function WaitingBar({ model }: { model: RunModel }) {
+  const waiting = waitingOf(model);
   useTicks(waiting?.until != null && model.active, 1000);
-  if (!run || !waiting || model.ended || run.asked === "cancel") return null;
+  if (!waiting) return null;
   const able = model.status.capability !== "read-only" && model.pending === null;
   const left = waiting.until !== null ? Math.max(0, Math.ceil(waiting.until - model.now())) : null;
   const inTime = left === null || waiting.held ? "" : formatDuration(left); // held, no time passes
@@ -22,9 +32,7 @@ export function WaitingBar({ model }: { model: RunModel }) {
     case "run":
       return (
         <div class="jf-waiting">
-          <span class="jf-question">
-            <span>Waits for the earlier run of this cell to end.</span>
-          </span>
+          <span class="jf-question">{waiting.text || "Waits for an earlier run."}</span>
           {model.status.capability !== "read-only" && (
             <button
               type="button"
@@ -52,8 +60,10 @@ export function WaitingBar({ model }: { model: RunModel }) {
       return (
         <div class="jf-waiting">
           <span class="jf-question">
-            {left === null ? "Tries again soon." : `Tries again in ${formatDuration(left)}.`}
-            {waiting.text && <span class="jf-dim"> {waiting.text}</span>}
+            <span>
+              {model.run?.asked === "pause" ? "Tries again when resumed." : triesAgain(left)}
+            </span>
+            {waiting.text && <span class="jf-dim">{waiting.text}</span>}
           </span>
         </div>
       );
@@ -64,6 +74,10 @@ export function WaitingBar({ model }: { model: RunModel }) {
         </div>
       );
   }
+}
+
+function triesAgain(left: number | null): string {
+  return left ? `Tries again in ${formatDuration(left)}.` : "Tries again soon.";
 }
 
 interface AskingProps {
