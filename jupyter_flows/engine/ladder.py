@@ -16,6 +16,8 @@ Guarantees:
 - `climb` and `kill` may be called by any thread and never block; rungs are taken on
   the timer's thread, or, when there is no grace, on that of whoever asks.
 - No rung is taken once the life has ended, nor a lower one after a higher.
+- What a cleanup has begun is let alone until the life is killed; then it is asked, and
+  given no grace.
 """
 
 from __future__ import annotations
@@ -108,6 +110,8 @@ class Ladder:
         if rung == INTERRUPT:
             executor.insist(life)
         else:
+            for child in list(life.active):  # what a cleanup has begun was not asked before
+                child.ask_cancel("parent", 0)
             executor.kill(life)
         life.flow_run.book.wake()  # what waits is judged by the new rung
         self._wait()

@@ -546,21 +546,21 @@ class Life:
         or, if its caller waits for it, when it has begun.
 
         A child begun after the cancel was delivered is part of the cleanup, and
-        is left to run. One begun in a cleanup while the cancel is still to be
-        delivered is asked, but stops only where that costs no cleanup. One that
-        code begins that was given up is given up, too. When this has ended, its
-        caller does.
+        is left to run, unless this is killed. One begun in a cleanup while the cancel
+        is still to be delivered is asked, but stops only where that costs no cleanup.
+        One that code begins that was given up is given up, too. When this has ended,
+        its caller does.
         """
         with self._lock:
             above = self.parent if self.state.type in TERMINAL else None
             if above is None:
                 self.active.add(child)
             given_up = self.flow_run.abandoned
-            due = self.cancel_reason is not None and not self.delivered
+            due = self.cancel_reason is not None and (self.killed or not self.delivered)
         if above is not None:
             above.adopt(child)
         if due or given_up:
-            child.ask_cancel("parent")
+            child.ask_cancel("parent", 0 if self.killed else None)
         if given_up:
             child.give_up()
 

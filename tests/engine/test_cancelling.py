@@ -268,6 +268,76 @@ def test_a_cleanup_that_awaits_for_ever_is_cancelled_by_a_kill(until):
     assert run.wait(20).state.is_cancelled()
 
 
+@pytest.mark.parametrize("how", ["a person", "in time"])
+@pytest.mark.parametrize("called", ["flow", "task", "started", "async flow"])
+def test_a_kill_reaches_what_a_cleanup_has_called(called, how, until):
+    """What a cleanup has called is left alone by the cancel, but ends when its run is killed."""
+
+    def waits():
+        begun.set()
+        pause_flow_run()
+
+    async def waits_async():
+        begun.set()
+        await pause_flow_run()
+
+    def body():
+        try:
+            started.set()
+            while True:
+                checkpoint()
+        finally:
+            {"flow": flow(waits), "task": task(waits), "started": start}[called]()
+
+    async def body_async():
+        try:
+            started.set()
+            await asyncio.sleep(FOR_EVER)
+        finally:
+            await flow(waits_async)()
+
+    def start():
+        flow(waits).start().wait()
+
+    started, begun = threading.Event(), threading.Event()
+    made = flow(body_async if called == "async flow" else body, name="body")
+    made = made.with_options(kill_grace_seconds=600 if how == "a person" else 0.2)
+    run = made.start()
+    assert started.wait(20)
+    run.cancel()
+    assert begun.wait(20)
+    if how == "a person":
+        run.kill()
+    assert run.wait(20).state.is_cancelled()
+    until(lambda: all(task.state.is_cancelled() for task in run.tasks))
+
+
+def test_what_a_killed_run_still_calls_is_stopped_too(until):
+    """Code that swallows a kill and then calls a flow that waits does not wait there for ever."""
+
+    @flow
+    def waits():
+        pause_flow_run()
+
+    @flow(kill_grace_seconds=600)
+    def body():
+        started.set()
+        for _ in range(100):
+            try:
+                blocked.acquire(timeout=20)
+                waits()
+            except BaseException:
+                pass
+
+    started, blocked = threading.Event(), threading.Semaphore(0)
+    run = body.start()
+    assert started.wait(20)
+    run.kill()
+    until(lambda: run.killed)
+    blocked.release(100)
+    assert run.wait(20).state.is_cancelled()
+
+
 def test_a_helper_thread_is_stopped_and_the_body_is_not_told_by_that():
     """A run whose thread a cancel has stopped is CANCELLED; the body is still to be told."""
 
