@@ -27,6 +27,8 @@ test("what a run waits for is said once, and kept in its history", async () => {
   const live = new FakeTransport({ run: fakeRun(waiting), transitions });
   const element = await show(live);
   await pass(200);
+  expect(element.querySelector(".jf-waiting")).toBeNull(); // a wait that is short moves nothing
+  await pass(1000);
   expect(element.querySelectorAll(".jf-history li")).toHaveLength(1);
   expect(count(element, slot)).toBe(1);
   await change(live, { state_type: "RUNNING", state_name: "Running", waiting: null });
@@ -49,7 +51,8 @@ test("a run that is tried again says when and why", async () => {
   });
   const element = await show(live);
   const bar = () => element.querySelector(".jf-waiting")?.textContent;
-  expect(bar()).toBe("Tries again in 1 min 10 s.OSError: 503");
+  await pass(1000);
+  expect(bar()).toBe("Tries again in 1 min 9 s.OSError: 503");
   await change(live, { asked: "pause" });
   expect(bar()).toBe("Tries again when resumed.OSError: 503");
 });

@@ -193,7 +193,7 @@ function announced(run: Run): string {
   const parts = [
     bad && run.state_message.startsWith(label) ? "" : label, // the reason says it
     bad ? run.state_message : "",
-    run.waiting?.text ?? "",
+    run.waiting?.number != null || run.state_type === "SCHEDULED" ? (run.waiting?.text ?? "") : "",
     rung === "asked" ? "" : rung,
     stuck ? `Held at ${stuck.file}, line ${stuck.line}.` : "",
   ];
