@@ -154,6 +154,16 @@ test("a screen reader is told why a run ended badly, once", async () => {
   );
 });
 
+test("the focus of a button in a tab's panel that vanishes goes to the tab that is shown then", async () => {
+  const element = await show(new FakeTransport({ run: fakeRun() }));
+  const button = element.querySelector<HTMLElement>(".jf-details button");
+  button?.focus();
+  await click(element, "Where is it?");
+  expect(button?.isConnected).toBe(false);
+  expect(document.activeElement?.textContent).toBe("Where is it?");
+  expect(document.activeElement?.getAttribute("aria-selected")).toBe("true");
+});
+
 test("the focus of a button that vanishes goes to the header, and is taken from nobody", async () => {
   const live = new FakeTransport({ run: fakeRun() });
   const element = await show(live);

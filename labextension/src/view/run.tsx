@@ -50,7 +50,9 @@ function RunView({ model, renderOutput }: Props) {
   const [reading, setReading] = useState(false); // somebody used what is below the header
   const [logSettings, setLogSettings] = useState(INITIAL_LOG_SETTINGS);
   useVisibility(root, model);
-  const focus = useKeptFocus(() => root.current?.querySelector<HTMLElement>(".jf-toggle"));
+  const focus = useKeptFocus((inPanel) =>
+    root.current?.querySelector<HTMLElement>(inPanel ? ".jf-tab[tabindex='0']" : ".jf-toggle"),
+  );
 
   const note = notice(run, status, model.options.trusted, model.kernelAlive);
   const endedWell = run?.state_type === "COMPLETED";
