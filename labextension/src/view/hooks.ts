@@ -67,7 +67,7 @@ export function useKeptFocus(next: (inPanel: boolean) => HTMLElement | null | un
     onFocusIn({ target }) {
       focused.current =
         target instanceof Element && target.matches(":focus-visible")
-          ? { element: target, inPanel: target.closest('[role="tabpanel"]') !== null }
+          ? { element: target, inPanel: target.closest(".jf-panel") !== null }
           : null;
     },
     onFocusOut({ target }) {
