@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { FakeTransport, fakeRun } from "../demo/fake";
 import type { Stopping } from "../src/protocol";
-import { change, HOSTILE, pass, show, useMountedViews } from "./mounted";
+import { change, click, HOSTILE, pass, show, useMountedViews } from "./mounted";
 
 const stuck = { file: "Cell In[3]", line: 7, function: "take", text: HOSTILE, own: true };
 const held: Stopping = {
@@ -56,4 +56,17 @@ test("a run that stops at once is offered no Kill, one that was killed at last A
   expect(buttons(element)).toEqual(["Killed", "Cancelling…", "Where is it?"]);
   await pass(1000);
   expect(buttons(element)).toEqual(["Killed", "Abandon", "Where is it?"]);
+});
+
+test("what would let a run stop is said once", async () => {
+  const run = fakeRun({ ...cancelling, stopping: held });
+  const frames = [stuck];
+  const stacks = [
+    { name: "train", kind: "thread", doing: "waiting", hint: held.hint, frames },
+    { name: "other", kind: "thread", doing: "waiting", hint: "Another hint.", frames },
+  ];
+  const element = await show(new FakeTransport({ run, stacks }));
+  await click(element, "Where is it?");
+  const hints = [...element.querySelectorAll(".jf-stack-hint")].map((hint) => hint.textContent);
+  expect(hints).toEqual(["Another hint."]);
 });

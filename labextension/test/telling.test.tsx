@@ -27,6 +27,8 @@ test("what a run waits for is said once, and kept in its history", async () => {
   const live = new FakeTransport({ run: fakeRun(waiting), transitions });
   const element = await show(live);
   await pass(200);
+  expect(element.querySelector(".jf-waiting")).toBeNull(); // a wait that is short moves nothing
+  await pass(1000);
   expect(element.querySelectorAll(".jf-history li")).toHaveLength(1);
   expect(count(element, slot)).toBe(1);
   await change(live, { state_type: "RUNNING", state_name: "Running", waiting: null });
@@ -49,7 +51,8 @@ test("a run that is tried again says when and why", async () => {
   });
   const element = await show(live);
   const bar = () => element.querySelector(".jf-waiting")?.textContent;
-  expect(bar()).toBe("Tries again in 1 min 10 s.OSError: 503");
+  await pass(1000);
+  expect(bar()).toBe("Tries again in 1 min 9 s.OSError: 503");
   await change(live, { asked: "pause" });
   expect(bar()).toBe("Tries again when resumed.OSError: 503");
 });
@@ -149,6 +152,16 @@ test("a screen reader is told why a run ended badly, once", async () => {
   expect(second.querySelector('[role="status"][aria-live]')?.textContent).toBe(
     "train: Cancelled by the user",
   );
+});
+
+test("the focus of a button in a tab's panel that vanishes goes to the tab that is shown then", async () => {
+  const element = await show(new FakeTransport({ run: fakeRun() }));
+  const button = element.querySelector<HTMLElement>(".jf-details button");
+  button?.focus();
+  await click(element, "Where is it?");
+  expect(button?.isConnected).toBe(false);
+  expect(document.activeElement?.textContent).toBe("Where is it?");
+  expect(document.activeElement?.getAttribute("aria-selected")).toBe("true");
 });
 
 test("the focus of a button that vanishes goes to the header, and is taken from nobody", async () => {

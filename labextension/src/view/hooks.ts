@@ -46,27 +46,35 @@ export function usePrevious<T>(value: T): T | undefined {
 
 /**
  * Keep the keyboard's place: when what has the focus vanishes, such as a button of a run that
- * ends, the focus goes to what `next` finds. Returns what is to hear where the focus is.
+ * ends, the focus goes to what `next` finds. What was clicked has no place to keep.
+ *
+ * @param next is told whether what vanished was part of a tab's panel
+ * @returns what is to hear where the focus is
  */
-export function useKeptFocus(next: () => HTMLElement | null | undefined): {
+export function useKeptFocus(next: (inPanel: boolean) => HTMLElement | null | undefined): {
   onFocusIn: (event: FocusEvent) => void;
   onFocusOut: (event: FocusEvent) => void;
 } {
-  const focused = useRef<Element | null>(null);
+  const focused = useRef<{ element: Element; inPanel: boolean } | null>(null);
   useLayoutEffect(() => {
-    if (!focused.current || focused.current.isConnected) return;
+    if (!focused.current || focused.current.element.isConnected) return;
+    const { inPanel } = focused.current;
     focused.current = null;
     const { activeElement, body } = document;
-    if (!activeElement || activeElement === body) next()?.focus({ preventScroll: true });
+    if (!activeElement || activeElement === body) next(inPanel)?.focus({ preventScroll: true });
   });
   return {
     onFocusIn({ target }) {
-      focused.current = target instanceof Element ? target : null;
+      focused.current =
+        target instanceof Element && target.matches(":focus-visible")
+          ? { element: target, inPanel: target.closest(".jf-panel") !== null }
+          : null;
     },
     onFocusOut({ target }) {
       // some browsers also tell of what is being removed, which is no longer connected then
       queueMicrotask(() => {
-        if (focused.current === target && focused.current?.isConnected) focused.current = null;
+        const element = focused.current?.element;
+        if (element === target && element?.isConnected) focused.current = null;
       });
     },
   };

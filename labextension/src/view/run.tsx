@@ -50,7 +50,9 @@ function RunView({ model, renderOutput }: Props) {
   const [reading, setReading] = useState(false); // somebody used what is below the header
   const [logSettings, setLogSettings] = useState(INITIAL_LOG_SETTINGS);
   useVisibility(root, model);
-  const focus = useKeptFocus(() => root.current?.querySelector<HTMLElement>(".jf-toggle"));
+  const focus = useKeptFocus((inPanel) =>
+    root.current?.querySelector<HTMLElement>(inPanel ? ".jf-tab[tabindex='0']" : ".jf-toggle"),
+  );
 
   const note = notice(run, status, model.options.trusted, model.kernelAlive);
   const endedWell = run?.state_type === "COMPLETED";
@@ -193,7 +195,7 @@ function announced(run: Run): string {
   const parts = [
     bad && run.state_message.startsWith(label) ? "" : label, // the reason says it
     bad ? run.state_message : "",
-    run.waiting?.text ?? "",
+    run.waiting?.number != null || run.state_type === "SCHEDULED" ? (run.waiting?.text ?? "") : "",
     rung === "asked" ? "" : rung,
     stuck ? `Held at ${stuck.file}, line ${stuck.line}.` : "",
   ];

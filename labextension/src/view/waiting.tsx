@@ -7,7 +7,9 @@ import type { RunModel } from "../model";
 import type { Waiting } from "../protocol";
 import { type Field, fieldsOf, templateOf } from "../schema";
 import type { Details } from "../transport";
-import { useTicks } from "./hooks";
+import { useLasting, useTicks } from "./hooks";
+
+const PATIENCE = 1000; // milliseconds: a short wait that needs nobody moves nothing
 
 /** What the run waits for now. */
 function waitingOf(model: RunModel): Waiting | null {
@@ -22,8 +24,10 @@ export function toldWaiting(model: RunModel): string {
 
 export function WaitingBar({ model }: { model: RunModel }) {
   const waiting = waitingOf(model);
+  const needsNobody = model.active && ["slot", "retry"].includes(waiting?.kind ?? "");
+  const lasting = useLasting(needsNobody, PATIENCE);
   useTicks(waiting?.until != null && model.active, 1000);
-  if (!waiting) return null;
+  if (!waiting || (needsNobody && !lasting)) return null;
   const able = model.status.capability !== "read-only" && model.pending === null;
   const left = waiting.until !== null ? Math.max(0, Math.ceil(waiting.until - model.now())) : null;
   const inTime = left === null || waiting.held ? "" : formatDuration(left); // held, no time passes

@@ -19,7 +19,7 @@ export function Where({ model }: { model: RunModel }) {
         <p class="jf-where-note">None of its code was running at {formatTime(at)}.</p>
       )}
       {stacks.map((stack, index) => (
-        <OneStack key={index} stack={stack} />
+        <OneStack key={index} stack={stack} told={model.run?.stopping?.hint ?? null} />
       ))}
       {more > 0 && <p class="jf-where-note">… and {formatCount(more)} more</p>}
     </div>
@@ -59,8 +59,10 @@ export function WhereTools({ model }: { model: RunModel }) {
   );
 }
 
-function OneStack({ stack }: { stack: Stack }) {
-  const { name, kind, doing, hint } = stack;
+/** @param told the hint that stands above the tabs already */
+function OneStack({ stack, told }: { stack: Stack; told: string | null }) {
+  const { name, kind, doing } = stack;
+  const hint = stack.hint === told ? null : stack.hint;
   const frames = stack.frames.toReversed();
   const here = frames.findIndex((frame) => frame.own); // where its author looks first
   return (
