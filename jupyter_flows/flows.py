@@ -37,6 +37,7 @@ from jupyter_flows.engine.outcomes import state_of_error
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.stacks import need_room
 from jupyter_flows.errors import ConcurrencyKeyError, RunNameError
 from jupyter_flows.inputs import Inputs, inputs_of, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
@@ -223,6 +224,7 @@ class Flow(Hooked, Generic[P, R]):
         **details: Any,
     ) -> FlowRun:
         """Make a run that is known but not begun."""
+        need_room()
         capture.install()
         caller = current.get()
         log_prints = self.log_prints

@@ -30,6 +30,7 @@ from jupyter_flows.engine.options import exponential_backoff as exponential_back
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.stacks import need_room
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import MappingLengthMismatch, MappingMissingIterable, NotInARun
 from jupyter_flows.futures import Future, FutureList, submit
@@ -300,6 +301,7 @@ class Task(Hooked, Generic[P, R]):
         wait_for: Any,
         mapped: frozenset[int] = frozenset(),
     ) -> Future[R]:
+        need_room()
         collects: Callable[..., Any] | None = None
         if self.isgenerator:
             collects = collected_async if self.isasync else collected
