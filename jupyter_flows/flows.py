@@ -295,7 +295,8 @@ class Flow(Hooked, Generic[P, R]):
             try:
                 begin()
             except BaseException as error:
-                end(run, Crashed(f"Its worker could not be started: {error}", data=error))
+                if not run.attempt:  # else it has, and whoever started it was interrupted
+                    end(run, Crashed(f"Its worker could not be started: {error}", data=error))
                 raise
 
         start(run.executor.prepare)

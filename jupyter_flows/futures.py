@@ -163,7 +163,8 @@ class SubmittedTasks:
         try:
             self._threads.submit(copy_context(), lambda: self._run_task(work, task_run, plan))
         except BaseException as error:
-            end(task_run, Crashed(f"No thread could be started for it: {error}", data=error))
+            if not task_run.attempt:  # else one has, and whoever submitted it was interrupted
+                end(task_run, Crashed(f"No thread could be started for it: {error}", data=error))
             raise
 
     def _run_task(

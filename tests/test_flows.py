@@ -16,6 +16,7 @@ from jupyter_flows import (
     runs,
     task,
 )
+from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import AmbiguousRun, NoSuchWorker, NotInARun, UnknownRun
 from jupyter_flows.states import Cancelled, Completed, Failed, Running
 
@@ -309,6 +310,39 @@ def test_an_interrupt_nobody_asked_for_is_a_crash(error):
         run.result()
     with pytest.raises(error):
         interrupted()
+
+
+def test_an_interrupt_as_a_worker_is_started(monkeypatch):
+    """Who starts a run is interrupted: the run goes on if it has begun, else it never does."""
+    begun, go = threading.Event(), threading.Event()
+    start = EngineThread.start
+
+    @flow
+    def goes_on():
+        begun.set()
+        go.wait(20)
+        return "done"
+
+    def interrupt(thread):
+        is_worker = "goes-on" in thread.name  # the timer's may be started meanwhile
+        if starts_first or not is_worker:
+            start(thread)
+        if is_worker:
+            assert not starts_first or begun.wait(20)
+            raise KeyboardInterrupt
+
+    for starts_first in (True, False):
+        with monkeypatch.context() as patched:
+            patched.setattr(EngineThread, "start", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                goes_on.start()
+        run = runs.list(name="goes-on")[0]
+        if starts_first:
+            assert run.state.is_running()
+            go.set()
+            assert run.result(20) == "done"
+        else:
+            assert run.state.is_crashed()
 
 
 def test_an_interrupt_in_a_task_beside_the_body_is_a_crash():
