@@ -154,6 +154,7 @@ class SubmittedTasks:
             f"flow {run.name}", None if runner is None else runner.max_workers
         )
         self._task_runs: list[TaskRun | Section] = []  # of this attempt
+        run.on_done(self._threads.close)  # for what a thread of it submits after its end
 
     def submit(self, task_run: TaskRun | Section, plan: Plan, *, is_async: bool) -> None:
         """Run a task, or a part of the run's code, on a thread of its own."""

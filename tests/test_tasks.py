@@ -397,6 +397,23 @@ def test_an_interrupted_foreground_flow_takes_its_tasks_along():
     assert time.monotonic() - start < 10
 
 
+def test_what_is_submitted_after_the_end_leaves_no_thread(until):
+    """A thread that a run has left behind can submit a task, whose thread ends with it."""
+
+    def later():
+        ended.wait(20)
+        results.append(add.submit(1, 2).result())
+
+    @flow
+    def leaves():
+        threading.Thread(target=later).start()
+
+    ended, results = threading.Event(), []
+    leaves.start().wait(20)
+    ended.set()
+    until(lambda: results == [3])
+
+
 def test_nested_submits_do_not_deadlock():
     """However deep tasks wait for tasks that they submitted, each has a thread to run on."""
 
