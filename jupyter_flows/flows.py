@@ -41,7 +41,7 @@ from jupyter_flows.engine.stacks import need_room
 from jupyter_flows.errors import ConcurrencyKeyError, RunNameError
 from jupyter_flows.inputs import Inputs, inputs_of, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
-from jupyter_flows.names import RunName, check_run_name, make_run_name
+from jupyter_flows.names import RunName, check_name, check_run_name, make_run_name
 from jupyter_flows.parameters import (
     Parameters,
     is_async,
@@ -99,6 +99,7 @@ class Flow(Hooked, Generic[P, R]):
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
         refuse_reserved(fn, "flow")
+        check_name(name)
         check_run_name(flow_run_name, "flow_run_name", fn)
         update_wrapper(cast(Any, self), fn)
         self.fn = fn

@@ -235,8 +235,11 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
 
     Returns:
         A pair of lists: those that have ended, and those that have not.
+
+    Raises:
+        TypeError: there is something else than futures among them.
     """
-    listed = dict.fromkeys(futures)
+    listed = _each_once(futures)
     arrived = dict.fromkeys(as_completed(listed, timeout, raise_on_timeout=False))
     return DoneAndNotDone(list(arrived), [each for each in listed if each not in arrived])
 
@@ -269,11 +272,15 @@ def as_completed(
         futures: what to wait for.
         timeout: how long to wait for all of them, in seconds.
         raise_on_timeout: raise `TimeoutError` then, or just stop.
+
+    Raises:
+        TypeError: there is something else than futures among them.
+        TimeoutError: they have not all ended in time; they go on.
     """
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}.")
     deadline = None if timeout is None else monotonic() + timeout
-    left = dict.fromkeys(futures)
+    left = _each_once(futures)
     arrivals = _Arrivals(left)
     try:
         while left:
@@ -287,6 +294,17 @@ def as_completed(
             yield future
     finally:
         arrivals.close()
+
+
+def _each_once(futures: Iterable[Future[R]]) -> dict[Future[R], None]:
+    listed = dict.fromkeys(futures)
+    for each in listed:
+        if not isinstance(each, Future):
+            raise TypeError(
+                f"Futures can be waited for here, such as submit() gives, not {each!r}: "
+                "a run has a wait() of its own."
+            )
+    return listed
 
 
 class _Arrivals:

@@ -44,7 +44,7 @@ from jupyter_flows.inputs import (
     upstream_of_plain,
 )
 from jupyter_flows.methods import bound, function_of, rewrapped
-from jupyter_flows.names import RunName, check_run_name, make_run_name
+from jupyter_flows.names import RunName, check_name, check_run_name, make_run_name
 from jupyter_flows.parameters import (
     Parameters,
     is_async,
@@ -93,6 +93,7 @@ class Task(Hooked, Generic[P, R]):
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
         refuse_reserved(fn, "task")
+        check_name(name)
         check_run_name(task_run_name, "task_run_name", fn)
         update_wrapper(cast(Any, self), fn)
         self.fn = fn

@@ -579,6 +579,10 @@ def test_options_that_make_no_sense():
     ):
         with pytest.raises(ValueError, match=next(iter(options))):
             flow(**options)(lambda: None)
+    for decorate in (flow, task):
+        for options in ({"name": 3}, {"tags": 3}):
+            with pytest.raises(TypeError, match=next(iter(options))):
+                decorate(**options)(lambda: None)
 
 
 def test_a_value_whose_text_cannot_be_made():

@@ -266,6 +266,18 @@ def test_a_submitted_task_runs_on_another_thread():
     assert here is not there
 
 
+def test_only_futures_are_waited_for_together():
+    """`wait` and `as_completed` say so when they are given a run."""
+
+    @flow
+    def waits():
+        for wait_for in (wait, lambda those: list(as_completed(those))):
+            with pytest.raises(TypeError, match=r"Futures can be waited for .*of its own"):
+                wait_for([add.submit(1), current_run().flow_run])
+
+    waits.start().result(20)
+
+
 def test_submitting_outside_of_a_flow_is_an_error():
     """`submit` outside of a run says that it needs a flow."""
     with pytest.raises(NotInARun, match="only inside a flow"):

@@ -60,7 +60,9 @@ class concurrency:  # noqa: N801
             raise TypeError(f"names must be a text or a list of texts, not {names!r}.")
         if not isinstance(occupy, int) or occupy < 1:
             raise ValueError(f"occupy must be 1 or more, and whole, not {occupy!r}.")
-        if timeout_seconds is not None and not timeout_seconds >= 0:
+        if timeout_seconds is not None and (
+            not isinstance(timeout_seconds, int | float) or not timeout_seconds >= 0
+        ):
             raise ValueError(f"timeout_seconds must be 0 or more, not {timeout_seconds!r}.")
         self._names = list(dict.fromkeys(named))
         self._occupy = occupy
