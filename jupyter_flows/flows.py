@@ -38,10 +38,11 @@ from jupyter_flows.engine.outcomes import state_of_error
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, end, reraise
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.stacks import need_room
 from jupyter_flows.errors import ConcurrencyKeyError, RunNameError
 from jupyter_flows.inputs import Inputs, inputs_of, upstream
 from jupyter_flows.methods import bound, function_of, rewrapped
-from jupyter_flows.names import RunName, check_run_name, make_run_name
+from jupyter_flows.names import RunName, check_name, check_run_name, make_run_name
 from jupyter_flows.parameters import (
     Parameters,
     is_async,
@@ -99,6 +100,7 @@ class Flow(Hooked, Generic[P, R]):
         if not callable(fn):
             raise TypeError(f"@flow decorates a function, not {type(fn).__name__}.")
         refuse_reserved(fn, "flow")
+        check_name(name)
         check_run_name(flow_run_name, "flow_run_name", fn)
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
@@ -224,6 +226,7 @@ class Flow(Hooked, Generic[P, R]):
         **details: Any,
     ) -> FlowRun:
         """Make a run that is known but not begun."""
+        need_room()
         capture.install()
         caller = current.get()
         log_prints = self.log_prints
@@ -294,7 +297,8 @@ class Flow(Hooked, Generic[P, R]):
             try:
                 begin()
             except BaseException as error:
-                end(run, Crashed(f"Its worker could not be started: {error}", data=error))
+                if not run.attempt:  # else it has, and whoever started it was interrupted
+                    end(run, Crashed(f"Its worker could not be started: {error}", data=error))
                 raise
 
         start(run.executor.prepare)

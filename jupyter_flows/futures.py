@@ -172,6 +172,7 @@ class SubmittedTasks:
             f"flow {run.name}", None if runner is None else runner.max_workers
         )
         self._task_runs: list[TaskRun | Section] = []  # of this attempt
+        run.on_done(self._threads.close)  # for what a thread of it submits after its end
 
     def submit(self, task_run: TaskRun | Section, plan: Plan, *, is_async: bool) -> None:
         """Run a task, or a part of the run's code, on a thread of its own."""
@@ -181,7 +182,8 @@ class SubmittedTasks:
         try:
             self._threads.submit(copy_context(), lambda: self._run_task(work, task_run, plan))
         except BaseException as error:
-            end(task_run, Crashed(f"No thread could be started for it: {error}", data=error))
+            if not task_run.attempt:  # else one has, and whoever submitted it was interrupted
+                end(task_run, Crashed(f"No thread could be started for it: {error}", data=error))
             raise
 
     def _run_task(
@@ -251,8 +253,11 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
 
     Returns:
         A pair of lists: those that have ended, and those that have not.
+
+    Raises:
+        TypeError: there is something else than futures among them.
     """
-    listed = dict.fromkeys(futures)
+    listed = _each_once(futures)
     waiter = _waits_for_ever(timeout)
     with _awaited([each.task_run for each in listed], waiter) if waiter else nullcontext():
         arrived = dict.fromkeys(as_completed(listed, timeout, raise_on_timeout=False))
@@ -289,13 +294,14 @@ def as_completed(
         raise_on_timeout: raise `TimeoutError` then, or just stop.
 
     Raises:
-        TimeoutError: they have not all ended in time.
+        TypeError: there is something else than futures among them.
+        TimeoutError: they have not all ended in time; they go on.
         WouldDeadlock: the last of them waits for a slot that is free only after this wait.
     """
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout must be 0 seconds or more, not {timeout!r}.")
     deadline = None if timeout is None else monotonic() + timeout
-    left = dict.fromkeys(futures)
+    left = _each_once(futures)
     arrivals = _Arrivals(left)
     try:
         while left:
@@ -312,6 +318,17 @@ def as_completed(
             yield future
     finally:
         arrivals.close()
+
+
+def _each_once(futures: Iterable[Future[R]]) -> dict[Future[R], None]:
+    listed = dict.fromkeys(futures)
+    for each in listed:
+        if not isinstance(each, Future):
+            raise TypeError(
+                f"Futures can be waited for here, such as submit() gives, not {each!r}: "
+                "a run has a wait() of its own."
+            )
+    return listed
 
 
 class _Arrivals:

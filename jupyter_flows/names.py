@@ -19,6 +19,16 @@ from jupyter_flows.parameters import signature_of
 RunName = str | Callable[..., str]
 
 
+def check_name(name: Any) -> None:
+    """Raise unless a flow or task can have this name.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a text, not {name!r}.")
+
+
 def check_run_name(run_name: Any, option: str, function: Callable[..., Any]) -> None:
     """Raise unless runs of a function can be named like this.
 

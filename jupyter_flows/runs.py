@@ -100,8 +100,8 @@ def list(
         TypeError: a filter is not what it should be.
         ValueError: likewise.
     """
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit must be 0 or more, or None, not {limit}.")
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise ValueError(f"limit must be 0 or more, and whole, or None, not {limit!r}.")
     earliest, latest = seconds_since_epoch("since", since), seconds_since_epoch("until", until)
     wanted_states, wanted_names = _words(states, state), _words(names, name)
     wanted_tags, wanted_metadata = _words(tags, tag), checked_metadata(metadata)
@@ -303,5 +303,8 @@ def _past(prefix: str) -> str | None:
 
 def _words(*given: Words | None) -> set[str] | None:
     """Return the words of a filter, whether one or several; None where there is no filter."""
+    for each in given:
+        if not isinstance(each, Iterable | None):
+            raise TypeError(f"A filter is a text or a list of texts, not {each!r}.")
     words = [{each} if isinstance(each, str) else set(each) for each in given if each is not None]
     return set().union(*words) if words else None

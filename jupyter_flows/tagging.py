@@ -30,6 +30,8 @@ def checked_tags(tags: Iterable[str]) -> frozenset[str]:
     Raises:
         TypeError: they are no texts, or one text in the place of many.
     """
+    if not isinstance(tags, Iterable):
+        raise TypeError(f"tags are several texts, such as ['nightly'], not {tags!r}.")
     if isinstance(tags, str):
         raise TypeError(f"tags are several texts, such as [{tags!r}], not one.")
     found = frozenset(tags)

@@ -30,6 +30,7 @@ from jupyter_flows.engine.options import exponential_backoff as exponential_back
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
 from jupyter_flows.engine.runs import FlowRun
+from jupyter_flows.engine.stacks import need_room
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.errors import MappingLengthMismatch, MappingMissingIterable, NotInARun
 from jupyter_flows.futures import Future, FutureList, submit
@@ -43,7 +44,7 @@ from jupyter_flows.inputs import (
     upstream_of_plain,
 )
 from jupyter_flows.methods import bound, function_of, rewrapped
-from jupyter_flows.names import RunName, check_run_name, make_run_name
+from jupyter_flows.names import RunName, check_name, check_run_name, make_run_name
 from jupyter_flows.parameters import (
     Parameters,
     is_async,
@@ -92,6 +93,7 @@ class Task(Hooked, Generic[P, R]):
         if not callable(fn):
             raise TypeError(f"@task decorates a function, not {type(fn).__name__}.")
         refuse_reserved(fn, "task")
+        check_name(name)
         check_run_name(task_run_name, "task_run_name", fn)
         update_wrapper(cast(Any, self), fn)
         self.fn = fn
@@ -300,6 +302,7 @@ class Task(Hooked, Generic[P, R]):
         wait_for: Any,
         mapped: frozenset[int] = frozenset(),
     ) -> Future[R]:
+        need_room()
         collects: Callable[..., Any] | None = None
         if self.isgenerator:
             collects = collected_async if self.isasync else collected

@@ -212,9 +212,13 @@ def test_odd_metadata_is_refused_where_it_is_written(metadata):
 
 
 def test_an_odd_filter_is_refused():
-    """A limit below 0, and metadata that no run can have, are errors."""
-    with pytest.raises(ValueError, match="limit must be 0 or more"):
-        runs.list(limit=-1)
+    """A limit below 0, and words and metadata that no run can have, are errors."""
+    for limit in (-1, "5", 1.5):
+        with pytest.raises(ValueError, match="limit must be 0 or more"):
+            runs.list(limit=limit)
+    for act in (runs.list, runs.cancel):
+        with pytest.raises(TypeError, match="A filter is a text or a list of texts, not 5"):
+            act(tags=5)
     with pytest.raises(ValueError, match="metadata must be a dict"):
         runs.list(metadata="customer")
 

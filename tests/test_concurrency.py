@@ -975,6 +975,8 @@ def test_limits_are_set_and_lifted():
     for occupy in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="occupy must be"):
             concurrency("db", occupy=occupy)
+    with pytest.raises(ValueError, match="timeout_seconds must be 0 or more"):
+        concurrency("db", timeout_seconds="5")
     with pytest.raises(TypeError, match="names must be"):
         concurrency([1])
     for seconds in (-1, "1", True):

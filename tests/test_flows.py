@@ -16,6 +16,7 @@ from jupyter_flows import (
     runs,
     task,
 )
+from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import AmbiguousRun, NoSuchWorker, NotInARun, UnknownRun
 from jupyter_flows.states import Cancelled, Completed, Failed, Running
 
@@ -311,6 +312,39 @@ def test_an_interrupt_nobody_asked_for_is_a_crash(error):
         interrupted()
 
 
+def test_an_interrupt_as_a_worker_is_started(monkeypatch):
+    """Who starts a run is interrupted: the run goes on if it has begun, else it never does."""
+    begun, go = threading.Event(), threading.Event()
+    start = EngineThread.start
+
+    @flow
+    def goes_on():
+        begun.set()
+        go.wait(20)
+        return "done"
+
+    def interrupt(thread):
+        is_worker = "goes-on" in thread.name  # the timer's may be started meanwhile
+        if starts_first or not is_worker:
+            start(thread)
+        if is_worker:
+            assert not starts_first or begun.wait(20)
+            raise KeyboardInterrupt
+
+    for starts_first in (True, False):
+        with monkeypatch.context() as patched:
+            patched.setattr(EngineThread, "start", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                goes_on.start()
+        run = runs.list(name="goes-on")[0]
+        if starts_first:
+            assert run.state.is_running()
+            go.set()
+            assert run.result(20) == "done"
+        else:
+            assert run.state.is_crashed()
+
+
 def test_an_interrupt_in_a_task_beside_the_body_is_a_crash():
     """`KeyboardInterrupt` in an asyncio task beside the body ends the run as CRASHED."""
 
@@ -545,6 +579,10 @@ def test_options_that_make_no_sense():
     ):
         with pytest.raises(ValueError, match=next(iter(options))):
             flow(**options)(lambda: None)
+    for decorate in (flow, task):
+        for options in ({"name": 3}, {"tags": 3}):
+            with pytest.raises(TypeError, match=next(iter(options))):
+                decorate(**options)(lambda: None)
 
 
 def test_a_value_whose_text_cannot_be_made():

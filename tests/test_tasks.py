@@ -266,6 +266,18 @@ def test_a_submitted_task_runs_on_another_thread():
     assert here is not there
 
 
+def test_only_futures_are_waited_for_together():
+    """`wait` and `as_completed` say so when they are given a run."""
+
+    @flow
+    def waits():
+        for wait_for in (wait, lambda those: list(as_completed(those))):
+            with pytest.raises(TypeError, match=r"Futures can be waited for .*of its own"):
+                wait_for([add.submit(1), current_run().flow_run])
+
+    waits.start().result(20)
+
+
 def test_submitting_outside_of_a_flow_is_an_error():
     """`submit` outside of a run says that it needs a flow."""
     with pytest.raises(NotInARun, match="only inside a flow"):
@@ -395,6 +407,23 @@ def test_an_interrupted_foreground_flow_takes_its_tasks_along():
     with pytest.raises(KeyboardInterrupt):
         submits()
     assert time.monotonic() - start < 10
+
+
+def test_what_is_submitted_after_the_end_leaves_no_thread(until):
+    """A thread that a run has left behind can submit a task, whose thread ends with it."""
+
+    def later():
+        ended.wait(20)
+        results.append(add.submit(1, 2).result())
+
+    @flow
+    def leaves():
+        threading.Thread(target=later).start()
+
+    ended, results = threading.Event(), []
+    leaves.start().wait(20)
+    ended.set()
+    until(lambda: results == [3])
 
 
 def test_nested_submits_do_not_deadlock():

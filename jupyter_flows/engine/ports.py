@@ -19,6 +19,7 @@ made the change and must neither block nor raise.
 import math
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jupyter_flows.engine.leases import OwnLeases
@@ -35,6 +36,10 @@ LinePlain = tuple[int, float, int, str, str]
 Wait = Callable[[Callable[[], bool], Callable[[Callable[[], None]], None], float], bool]
 """Waits until the first says so, for so many seconds at most; returns whether it did not run
 out of time. The second takes the function to call when the first is to be asked again."""
+
+
+_MOST_CALLS = 100  # that a traceback is shown with
+_CALLS_AT_AN_END = 20  # that are shown of a longer one
 
 
 class History(Protocol):
@@ -98,7 +103,27 @@ class NoHistory:
 
 def plain_traceback(error: BaseException) -> str:
     """Format a traceback as Python does, from the first frame that is not the engine's."""
-    return "".join(traceback.format_exception(type(error), error, user_traceback(error)))
+    trace, gap = both_ends(user_traceback(error))
+    return "".join(traceback.format_exception(type(error), error, trace)) + gap
+
+
+def both_ends(trace: TracebackType | None) -> tuple[TracebackType | None, str]:
+    """Return both ends of a traceback that is too long to be read, and what to say of the rest.
+
+    To format all of a recursion's takes seconds, for each run that it passes through.
+    """
+    calls = []
+    each = trace
+    while each is not None:
+        calls.append(each)
+        each = each.tb_next
+    left_out = len(calls) - 2 * _CALLS_AT_AN_END
+    if len(calls) <= _MOST_CALLS:
+        return trace, ""
+    shown: TracebackType | None = None
+    for call in reversed((*calls[:_CALLS_AT_AN_END], *calls[-_CALLS_AT_AN_END:])):
+        shown = TracebackType(shown, call.tb_frame, call.tb_lasti, call.tb_lineno)
+    return shown, f"\n… {left_out:,} calls in the middle are left out …\n"
 
 
 def user_traceback(error: BaseException) -> Any:

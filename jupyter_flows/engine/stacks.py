@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_ROOM = 100  # frames: what the engine needs to begin and to end a run, with some to spare
+
 entries: set[CodeType] = set()
 bottoms: set[CodeType] = set()
 drivers: set[CodeType] = set()
@@ -39,6 +41,20 @@ def driver(function: F) -> F:
     """Mark a generator of the engine that drives the coroutine in its variable `coroutine`."""
     drivers.add(function.__code__)
     return function
+
+
+def need_room() -> None:
+    """See to it that a run that is about to be made can be ended, too, on this stack.
+
+    Raises:
+        RecursionError: it could not, so near is the end of the stack: nothing was made.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        sys._getframe(max(limit - _ROOM, limit // 2))
+    except ValueError:  # the stack is not as deep
+        return
+    raise RecursionError("maximum recursion depth exceeded: there is no room for another run.")
 
 
 def lives_of(run: FlowRun) -> list[Life]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from jupyter_flows.engine.ports import is_engine_module, plain_traceback, user_traceback
+from jupyter_flows.engine.ports import both_ends, is_engine_module, plain_traceback, user_traceback
 
 _LONGEST = 100_000  # characters: a recursion's traceback is long and says little
 
@@ -18,7 +18,8 @@ def formatter(shell: InteractiveShell) -> Callable[[BaseException], str]:
 
     def show(error: BaseException) -> str:
         try:
-            text: str = shell.InteractiveTB.stb2text(_lines(shell, error, user_traceback(error)))
+            trace, gap = both_ends(user_traceback(error))
+            text: str = shell.InteractiveTB.stb2text(_lines(shell, error, trace)) + gap
         except Exception:  # a traceback that IPython cannot show still can be shown
             text = plain_traceback(error)
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… [cut]"
