@@ -11,6 +11,9 @@ Rules, Prefect's where it has one:
 - Caching never makes a task fail: what cannot be hashed, read or written is told in the
   log, and the body is run.
 
+What async code takes from there is read and unpickled on a thread, while its event loop goes
+on. Keys and what is kept are made where the code runs, which nobody changes meanwhile.
+
 The results lie where `ports.results_at` says, else beside the user's own store; they are
 written by whoever runs the body, in the kernel or in a process.
 """
@@ -20,6 +23,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import wraps
@@ -36,9 +40,12 @@ from jupyter_flows.cache_policies import (
 from jupyter_flows.context import get_run_logger
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.current import current
+from jupyter_flows.engine.helping import helping
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.outcomes import lives_in
 from jupyter_flows.engine.texts import plain_text
+from jupyter_flows.engine.threads import EngineThread
+from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.parameters import is_generator
 from jupyter_flows.states import Completed, State
 
@@ -114,7 +121,7 @@ def cached(task: Any, policy: CachePolicy) -> Callable[..., Any]:
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         entry = _entry(task, policy, args, kwargs)
-        found = entry.load() if entry is not None else None
+        found = await entry.load_async() if entry is not None else None
         if found is not None:
             return found
         value = await fn(*args, **kwargs)
@@ -150,6 +157,25 @@ class _Entry:
             return None
         get_run_logger().info("Its result is kept from an earlier run: the body is not run.")
         return Completed("Kept from an earlier run.", name="Cached", data=value)
+
+    async def load_async(self) -> State | None:
+        """Do the same on a thread of its own, for which a cancel does not wait."""
+        waiter = LoopWaiter()
+        found: State | None = None
+
+        def load() -> None:
+            nonlocal found
+            try:
+                found = helping(self._life, self.load)
+            finally:  # what is unpickled may come to a checkpoint
+                waiter.wake()
+
+        try:
+            EngineThread(f"result for {self._life.name}", load, context=copy_context()).start()
+        except RuntimeError:  # Python ends, and starts no thread any more
+            return self.load()
+        await waiter.wait()
+        return found
 
     def keep(self, value: Any) -> None:
         """Keep what the body returned."""

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -647,6 +648,58 @@ def test_a_hit_completes_hooks():
     )
     in_a_flow(lambda: (step(1), step(1)))
     assert names == ["Completed", "Cached"]
+
+
+unpickling, unpickled = threading.Event(), threading.Event()
+
+
+def unpickle():
+    unpickling.set()
+    while not unpickled.is_set():
+        time.sleep(0.001)
+    return "kept"
+
+
+class Slow:
+    """Is unpickled when somebody says so."""
+
+    def __reduce__(self):
+        return unpickle, ()
+
+
+@pytest.mark.parametrize("on", ["async", "main"])
+def test_the_loop_goes_on_while_a_result_is_read(on, kernel_loop, until):
+    """A kept result is read and unpickled beside the event loop, and a cancel ends that too."""
+
+    @task(cache_policy=INPUTS)
+    async def slow(x):
+        return Slow()
+
+    async def let_it():
+        while not unpickling.is_set():
+            await asyncio.sleep(0.001)
+        unpickled.set()
+
+    @flow(on=on)
+    async def calls(lets_it):
+        if lets_it:
+            return await asyncio.gather(slow(1), let_it())
+        return await slow(1)
+
+    unpickled.set()
+    assert isinstance(calls.start(False).result(20), Slow)
+    unpickling.clear()
+    unpickled.clear()
+    run = calls.start(True).wait(20)
+    assert run.result() == ["kept", None]
+    assert run.tasks[0].state.name == "Cached"
+    unpickling.clear()
+    unpickled.clear()
+    run = calls.start(False)
+    until(unpickling.is_set)
+    run.cancel()
+    assert run.wait(20).state.is_cancelled()
+    assert run.tasks[0].state.is_cancelled()
 
 
 def test_async_tasks_side_by_side():
