@@ -17,7 +17,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine.threads import EngineThread
-from jupyter_flows.errors import AmbiguousRun, NoSuchWorker, NotInARun, UnknownRun
+from jupyter_flows.errors import AmbiguousRun, NoSuchWorker, NotInARun, UnknownRun, WouldDeadlock
 from jupyter_flows.states import Cancelled, Completed, Failed, Running
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -477,6 +477,34 @@ def test_a_subflow_that_was_cancelled_cancels_its_caller(kind):
 
 
 # -- waiting ---------------------------------------------------------------------------
+
+
+def test_code_of_a_run_does_not_wait_for_its_end(until):
+    """It is refused in the body, a task or a subflow; a thread beside the body may wait."""
+    watched = []
+
+    def waits(own):
+        return own.result()
+
+    @flow
+    def outer(how):
+        own = current_run().flow_run
+        if how is None:
+            threading.Thread(target=lambda: watched.append(own.wait())).start()
+        else:
+            how(own)
+
+    @flow
+    async def awaits():
+        await current_run().flow_run
+
+    started = [outer.start(how) for how in (waits, task(waits), task(waits).submit, flow(waits))]
+    for run in (*started[:2], started[3], awaits.start()):
+        with pytest.raises(WouldDeadlock, match="itself, which comes after it"):
+            run.result(20)
+    assert isinstance(started[2].wait(20).task_runs[0].state.data, WouldDeadlock)
+    run = outer.start(None)
+    until(lambda: watched == [run])
 
 
 def test_waiting_can_be_given_up():

@@ -11,6 +11,7 @@ import pytest
 
 from jupyter_flows import current_run, flow, get_run_logger, task
 from jupyter_flows.engine import hooks as hooks_module
+from jupyter_flows.errors import WouldDeadlock
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -507,6 +508,29 @@ def test_no_lock_is_held_and_other_runs_go_on(until):
     assert run.record().state_name == "Completed"
     assert flow(completes).start().result(20) == 1
     ends.set()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_hook_may_ask_for_the_result_of_its_run(kind):
+    """A hook of a run that has ended has its result at once; one of a run that begins is told."""
+    found = []
+
+    def begins(flow, run, state):
+        try:
+            run.result()
+        except WouldDeadlock as error:
+            found.append(str(error))
+
+    def ends(flow, run, state):
+        found.append(run.result())
+
+    async def ends_async(flow, run, state):
+        found.append(await run)
+
+    hook = ends if kind == "sync" else ends_async
+    assert flow(on_running=[begins], on_completion=[hook])(lambda: 5).start().result(20) == 5
+    assert "would wait for the end of" in found[0]
+    assert found[1:] == [5]
 
 
 def test_a_hook_may_start_runs():

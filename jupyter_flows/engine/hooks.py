@@ -210,6 +210,8 @@ class HookCalls:
 class _Call(Section):
     """One call of a hook: code of a run that nothing asked of it reaches."""
 
+    is_hook = True
+
     __slots__ = ("_hook", "_out", "_state", "_what")
 
     def __init__(self, life: Life, hook: Hook, state: State) -> None:

@@ -111,6 +111,9 @@ class Life:
     parent: Life | None
     """Whose code started it, if that was a run's: a cancel of that one reaches it."""
 
+    is_hook: bool = False
+    """Whether its code is a hook's."""
+
     frame: FrameType | None = None
     """The frame that its code begins in, if no function of the engine enters it."""
 

@@ -12,6 +12,8 @@ Guarantees:
 
 from __future__ import annotations
 
+import asyncio
+from _thread import get_ident
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping
 from logging import WARNING
@@ -191,9 +193,11 @@ class FlowRun(Pausable):
     def wait(self, timeout: float | None = None) -> FlowRun:
         """Wait for its end and its hooks, for `timeout` seconds at most, and return the run.
 
+        A hook of the run does not wait for hooks.
+
         Raises:
             WouldDeadlock: it runs on the event loop of this thread, or waits for the slot
-                of the run that waits for it.
+                of the run that waits for it, or it is its own code that waits.
         """
         loop = self.executor.loop
         if loop is not None and loop is running_loop() and not self.state_is_final():
@@ -203,6 +207,8 @@ class FlowRun(Pausable):
             )
         if timeout is None:
             _refuse_deadlock(self)
+        if self.state_is_final() and _is_hook_of(self):
+            return self
         if wait_as_worker((self,), timeout):
             self.waited_for = True
         return self
@@ -253,6 +259,8 @@ class FlowRun(Pausable):
     async def wait_async(self) -> None:
         """Wait for its end without blocking the event loop."""
         _refuse_deadlock(self)
+        if self.state_is_final() and _is_hook_of(self):
+            return
         await ended(self)
         self.waited_for = True
 
@@ -499,7 +507,36 @@ class FlowRun(Pausable):
 
 
 def _refuse_deadlock(run: FlowRun) -> None:
-    """Refuse that code of a run waits for one that waits for its slot."""
+    """Refuse that code of a run waits for one that waits for its slot, or for its own end.
+
+    A thread or asyncio task beside the body's may wait for the end: nobody waits for that.
+    """
     waiter = current.get()
-    if waiter is not None and run.waiting is not None:
+    if waiter is None:
+        return
+    if run.waiting is not None:
         check_wait(waiter, run)
+    if run not in waiter.flow_run.chain or run.state_is_final():
+        return
+    if _is_hook_of(run) or _is_in_body(waiter):
+        raise WouldDeadlock(
+            f"Code of {run!r} would wait for the end of {run!r} itself, which comes after it. "
+            "Wait in the code that has started the run."
+        )
+
+
+def _is_in_body(life: Life) -> bool:
+    """Whether this code is that of a life's body, not of a thread or task beside it."""
+    if life.root is not None:
+        return life.root.loop is running_loop() and life.root.task is asyncio.current_task()
+    return life.flow_run.book.is_worker(get_ident())
+
+
+def _is_hook_of(run: FlowRun) -> bool:
+    """Whether this code is a hook's that whoever waits for the run waits for too."""
+    life = current.get()
+    while life is not None:
+        if life.is_hook and run in life.flow_run.chain:
+            return True
+        life = life.caller
+    return False
