@@ -10,6 +10,10 @@
 INSERT OR REPLACE INTO lines (place, time, level, source, message)
 SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL;
 
+-- name: count_lines
+-- A run's record is written when the run changes, which a run that only prints does not.
+UPDATE runs SET log_count = :count WHERE key = :key AND log_count < :count;
+
 -- name: write_tasks
 -- As write_lines.
 INSERT OR REPLACE INTO tasks (

@@ -195,7 +195,8 @@ class Store:
         """
         with self._transaction():
             ids = {run.id for run in runs}
-            ids.update(*({id for id, *_ in fed} for fed in (lines, tasks, moves)))
+            newest = {id: line[0] for id, line in lines}
+            ids.update(newest, *({id for id, *_ in fed} for fed in (tasks, moves)))
             first = {id: self._key(id) * NUMBERS for id in ids}
             self._insert("write_lines", [(first[id] + line[0], *line[1:]) for id, line in lines])
             self._insert(
@@ -206,6 +207,8 @@ class Store:
                 "write_tasks", [rows.task_row(first[id] + task.number, task) for id, task in tasks]
             )
             self._insert("write_runs", [rows.run_row(self._key(run.id), run) for run in runs])
+            for id, number in newest.items():
+                self._execute("count_lines", {"key": self._key(id), "count": number + 1})
             if beat is not None:
                 self._execute("beat", {"kernel": beat, "now": clock.time()})
 

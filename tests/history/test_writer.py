@@ -65,7 +65,7 @@ def print_lines(writer: Writer, count: int, run_id: str = "run-1") -> float:
 def test_all_is_kept(make: Make, path: Path) -> None:
     """What was fed before a flush is in SQLite after it."""
     writer = make()
-    run, task = Recorded(run_record()), Recorded(task_record())
+    run, task = Recorded(run_record(log_count=1)), Recorded(task_record())
     writer.run_changed(run)
     writer.task_changed("run-1", task)
     writer.moved("run-1", move("PENDING"))
@@ -78,7 +78,7 @@ def test_all_is_kept(make: Make, path: Path) -> None:
         assert store.transitions("run-1") == [move("PENDING"), move("RUNNING")]
         assert [said.message for said in store.lines("run-1").lines] == ["hello"]
         assert store.kernel("kernel-1") == kernel_record()
-        run.current = run_record(state_type="COMPLETED", ended=1.0)
+        run.current = run_record(log_count=1, state_type="COMPLETED", ended=1.0)
         task.current = task_record(state_type="COMPLETED")
         writer.run_changed(run)
         writer.task_changed("run-1", task)
@@ -184,6 +184,25 @@ def test_record_never_ahead_of_its_lines(make: Make, path: Path) -> None:
             kept = store.run("run-1")
             assert kept is not None
             assert store.lines("run-1", 0, 0).count >= kept.log_count
+
+
+def test_lines_of_a_run_that_does_not_change_are_counted(make: Make, path: Path) -> None:
+    """A run that only prints, and one that prints after its end, has its lines counted."""
+    writer = make()
+    run = Recorded(run_record(log_count=0))
+    writer.run_changed(run)
+    assert writer.flush(10)
+    with Store(path) as store:
+        print_lines(writer, 3)
+        assert writer.flush(10)
+        (kept,) = store.runs()
+        assert kept.log_count == 3
+        run.current = run_record(log_count=3, state_type="COMPLETED", ended=1.0)
+        writer.run_changed(run)
+        writer.line(("run-1", line(3, "late")))
+        assert writer.flush(10)
+        (kept,) = store.runs()
+        assert (kept.state_type, kept.log_count) == ("COMPLETED", 4)
 
 
 def test_two_kernels(make: Make, path: Path) -> None:
@@ -394,8 +413,8 @@ def test_disk_full(
     print_lines(writer, 100_000)
     in_trouble(writer, troubles, "disk is full: make room")
     with Store(path) as store:
-        assert store.run("run-1") == run_record()
         kept = store.lines("run-1")
+        assert store.run("run-1") == run_record(log_count=kept.count)
         assert [said.number for said in kept.lines] == list(range(kept.count))
 
 
