@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from jupyter_flows.errors import ParameterError, ReservedArgumentError
@@ -21,6 +23,20 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(function)
     except ValueError:
         return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a function's parameters that mean something here."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:  # one has a name that only exists for a type checker
+        hints: dict[str, Any] = {}
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone: Any = SimpleNamespace(__annotations__={name: annotation})
+        with suppress(Exception):
+            hints |= typing.get_type_hints(alone, names, include_extras=True)
+    return hints
 
 
 class Parameters:
@@ -103,10 +119,7 @@ class Parameters:
 
     def _make_model(self) -> Any:
         """Make a pydantic model of the annotated parameters, or False if there are none."""
-        try:
-            hints = typing.get_type_hints(self._function, include_extras=True)
-        except Exception:  # a name that only exists for a type checker
-            hints = {}
+        hints = _hints_of(self._function)
         annotated = {
             name: hints[name]
             for name, parameter in self._signature.parameters.items()

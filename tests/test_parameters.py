@@ -51,6 +51,18 @@ def test_wrong_parameters_start_nothing(args, kwargs, says):
     assert len(runs.list(name="never")) == before
 
 
+def test_an_annotation_that_only_a_type_checker_knows():
+    """A parameter whose annotation means nothing here is taken as it is; others are converted."""
+
+    @flow
+    def takes(day: "int", frame: "OnlyForTypeCheckers" = None):  # noqa: F821
+        return day, frame
+
+    assert takes("3", "as it is") == (3, "as it is")
+    with pytest.raises(ParameterError, match="day: Input should be a valid integer"):
+        takes("soon")
+
+
 def test_a_parameter_may_be_called_anything():
     """Parameters named as pydantic's own attributes, or `self`-like words, are parameters."""
 
