@@ -138,14 +138,17 @@ def test_the_delays_of_retries():
 
 
 def test_a_delay_that_cannot_be_had_fails_the_run():
-    """A function of delays that raises makes the run FAILED with that, and it ends."""
+    """A function of delays that raises makes the run FAILED with that, after its own error."""
 
     @flow(retries=1, retry_delay_seconds=lambda retries: 1 / 0)
     def fails():
         raise ValueError
 
-    with pytest.raises(ZeroDivisionError):
-        fails.start().result(20)
+    run = fails.start()
+    with pytest.raises(ZeroDivisionError) as caught:
+        run.result(20)
+    assert isinstance(caught.value.__context__, ValueError)
+    assert "During handling of the above" in run.record().error.traceback
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -361,6 +361,8 @@ def _take(life: Life, state: State, plan: Plan, again: bool) -> float | None:
         try:
             delay = plan.delay(life.attempt)
         except Exception as error:
+            if isinstance(state.data, BaseException):
+                error.__context__ = state.data  # why there should have been another
             state = state_of_error(life, error)
         else:
             if life.try_again(state.message, delay):
