@@ -24,10 +24,10 @@ from jupyter_flows.engine.generators import (
     run_generator,
     run_generator_async,
 )
-from jupyter_flows.engine.hooks import H, Hook, Hooked, Hooks
+from jupyter_flows.engine.hooks import H, Hook, Hooks
 from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.options import (
-    Options,
+    FlowOptions,
     RetryCondition,
     RetryDelay,
     TaskRunner,
@@ -41,7 +41,7 @@ from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.stacks import need_room
 from jupyter_flows.errors import ConcurrencyKeyError, RunNameError
 from jupyter_flows.inputs import Inputs, inputs_of, upstream
-from jupyter_flows.methods import bound, function_of, rewrapped
+from jupyter_flows.methods import Decorated, function_of, rewrapped
 from jupyter_flows.names import RunName, check_name, check_run_name, make_run_name
 from jupyter_flows.parameters import (
     Parameters,
@@ -61,7 +61,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Flow(Hooked, Generic[P, R]):
+class Flow(Decorated, Generic[P, R]):
     """A function whose calls are runs. Made by `@flow`."""
 
     author: Any = None
@@ -114,7 +114,7 @@ class Flow(Hooked, Generic[P, R]):
         self.isasync = is_async(fn)
         self.isgenerator = is_generator(fn)
         self.log_prints = log_prints
-        self.options = Options(
+        self.options = FlowOptions(
             retries=0 if retries is None else retries,
             retry_delay_seconds=0.0 if retry_delay_seconds is None else retry_delay_seconds,
             retry_jitter_factor=retry_jitter_factor,
@@ -141,16 +141,6 @@ class Flow(Hooked, Generic[P, R]):
     @cached_property
     def _parameters(self) -> Parameters:
         return Parameters(self.fn, self.name, validate=self._validate)
-
-    def __reduce__(self) -> Any:
-        """Travel by name where a module has it, else as its function and options."""
-        from jupyter_flows.engine.processes.pickling import find
-
-        name: str = vars(self).get("__qualname__", "")
-        if find(self.__module__, name) is self:
-            return name
-        state = {name: value for name, value in vars(self).items() if name != "_parameters"}
-        return object.__new__, (type(self),), state
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here and now, and return its result; an async flow is to be awaited.
@@ -445,10 +435,6 @@ class Flow(Hooked, Generic[P, R]):
     def on_crashed(self, hook: H) -> H:
         """Call a function when a run is CRASHED. A decorator."""
         return self.hooks.add("on_crashed", hook)
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance or a class, as a method does."""
-        return bound(self, self.fn, self._method_kind, instance, owner)
 
     def __repr__(self) -> str:
         return f"<Flow {self.name!r}>"

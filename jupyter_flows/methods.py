@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from jupyter_flows.engine.hooks import Hooked
 from jupyter_flows.parameters import Parameters
 
 
@@ -26,22 +27,36 @@ def rewrapped(fn: Any, kind: type | None) -> Any:
     return fn if kind is None or isinstance(fn, MethodType) else kind(fn)
 
 
-class _Decorated(Protocol):
+class Decorated(Hooked):
+    """A function that was made a flow or task: it may be a method, and can be pickled."""
+
+    fn: Callable[..., Any]
+    _method_kind: type | None
+
     @property
-    def _parameters(self) -> Parameters: ...
+    def _parameters(self) -> Parameters:
+        """What the function takes."""
+        raise NotImplementedError
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind to an instance or a class, as a method does."""
+        fn, kind = self.fn, self._method_kind
+        first = owner if kind is classmethod else instance
+        bind = getattr(fn, "__get__", None)
+        if first is None or kind is staticmethod or isinstance(fn, MethodType) or bind is None:
+            return self
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self))
+        method = MethodType(fn, first) if kind is classmethod else bind(first, owner)
+        vars(copy).update(fn=method, _parameters=self._parameters.bound_to(method))
+        return copy
 
-T = TypeVar("T", bound=_Decorated)
+    def __reduce__(self) -> Any:
+        """Travel by name where a module has it, else as its function and options."""
+        from jupyter_flows.engine.processes.pickling import find
 
-
-def bound(decorated: T, fn: Callable[..., Any], kind: type | None, instance: Any, owner: Any) -> T:
-    """Return a flow or task as an attribute look-up gives it: bound, if it is a method."""
-    first = owner if kind is classmethod else instance
-    bind = getattr(fn, "__get__", None)
-    if first is None or kind is staticmethod or isinstance(fn, MethodType) or bind is None:
-        return decorated
-    copy = object.__new__(type(decorated))
-    vars(copy).update(vars(decorated))
-    method = MethodType(fn, first) if kind is classmethod else bind(first, owner)
-    vars(copy).update(fn=method, _parameters=decorated._parameters.bound_to(method))
-    return copy
+        name: str = vars(self).get("__qualname__", "")
+        if find(self.__module__, name) is self:
+            return name
+        state = {name: value for name, value in vars(self).items() if name != "_parameters"}
+        return object.__new__, (type(self),), state

@@ -52,7 +52,7 @@ TERMINAL: frozenset[StateType] = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLE
 MOVES: Mapping[StateType, frozenset[StateType]] = {
     # waits for a time, a slot, an earlier run, or its next attempt
     _S.SCHEDULED: frozenset(
-        {_S.PENDING, _S.RUNNING, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}
+        {_S.PENDING, _S.RUNNING, _S.PAUSED, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}
     ),
     # has a worker that has not reached the body
     _S.PENDING: frozenset(
@@ -70,8 +70,10 @@ MOVES: Mapping[StateType, frozenset[StateType]] = {
             _S.CRASHED,
         }
     ),
-    # its code is parked, or waits for a person
-    _S.PAUSED: frozenset({_S.RUNNING, _S.CANCELLING, _S.FAILED, _S.CANCELLED, _S.CRASHED}),
+    # its code is parked, or waits for a person; SCHEDULED again if it waited for a retry
+    _S.PAUSED: frozenset(
+        {_S.SCHEDULED, _S.RUNNING, _S.CANCELLING, _S.FAILED, _S.CANCELLED, _S.CRASHED}
+    ),
     # a cancel was asked and its code has not stopped yet
     _S.CANCELLING: frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.CRASHED}),
     _S.COMPLETED: frozenset(),
@@ -213,6 +215,11 @@ def AwaitingConcurrencySlot(message: str = "", *, data: Any = None) -> State:
 def is_wait(state: State) -> bool:
     """Whether a run in this state waits for another run to end."""
     return state.name == "AwaitingConcurrencySlot"
+
+
+def is_delay(state: State) -> bool:
+    """Whether a run in this state waits for its next attempt."""
+    return state.name == "AwaitingRetry"
 
 
 NOT_READY = "NotReady"

@@ -21,7 +21,7 @@ from jupyter_flows.engine.generators import (
     run_generator,
     run_generator_async,
 )
-from jupyter_flows.engine.hooks import Hook, Hooked, Hooks
+from jupyter_flows.engine.hooks import Hook, Hooks
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.loops import hold_between_awaits
@@ -43,7 +43,7 @@ from jupyter_flows.inputs import (
     upstream_of_mapped,
     upstream_of_plain,
 )
-from jupyter_flows.methods import bound, function_of, rewrapped
+from jupyter_flows.methods import Decorated, function_of, rewrapped
 from jupyter_flows.names import RunName, check_name, check_run_name, make_run_name
 from jupyter_flows.parameters import (
     Parameters,
@@ -60,7 +60,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Task(Hooked, Generic[P, R]):
+class Task(Decorated, Generic[P, R]):
     """A function whose calls in a flow are task runs. Made by `@task`."""
 
     def __init__(
@@ -202,16 +202,11 @@ class Task(Hooked, Generic[P, R]):
         alone = Flow(
             self._function(persists=None),
             name=self.name,
-            retries=self.options.retries,
-            retry_delay_seconds=self.options.retry_delay_seconds,
-            retry_jitter_factor=self.options.retry_jitter_factor,
-            retry_condition_fn=self.options.retry_condition_fn,
-            timeout_seconds=self.options.timeout_seconds,
             log_prints=self.log_prints,
             flow_run_name=self.task_run_name,
             tags=self.tags,
-            concurrency=self.options.concurrency,
             validate_parameters=False,
+            **self.options.chosen(),
         )
         alone.author, alone.hooks = self, self.hooks
         vars(alone)["_parameters"] = self._parameters  # which call it a task where they complain
@@ -320,31 +315,12 @@ class Task(Hooked, Generic[P, R]):
             "version": self.version,
             "task_run_name": self.task_run_name,
             "tags": self.tags,
-            "retries": self.options.retries,
-            "retry_delay_seconds": self.options.retry_delay_seconds,
-            "retry_jitter_factor": self.options.retry_jitter_factor,
-            "retry_condition_fn": self.options.retry_condition_fn,
-            "timeout_seconds": self.options.timeout_seconds,
-            "concurrency": self.options.concurrency,
             "log_prints": self.log_prints,
+            **self.options.chosen(),
             **self.caching.chosen(),
             **self.hooks.chosen(),
         }
         return Task(rewrapped(self.fn, self._method_kind), **(kept | options))
-
-    def __reduce__(self) -> Any:
-        """Travel by name where a module has it, else as its function and options."""
-        from jupyter_flows.engine.processes.pickling import find
-
-        name: str = vars(self).get("__qualname__", "")
-        if find(self.__module__, name) is self:
-            return name
-        state = {name: value for name, value in vars(self).items() if name != "_parameters"}
-        return object.__new__, (type(self),), state
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance or a class, as a method does."""
-        return bound(self, self.fn, self._method_kind, instance, owner)
 
     def _make_run(
         self,

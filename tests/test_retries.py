@@ -203,7 +203,9 @@ def test_a_run_says_when_it_is_tried_again(until):
     run.pause()
     paused = time.time()
     until(lambda: time.time() > paused + 0.05)
+    assert run.record().waiting.held
     run.resume()
+    assert not run.record().waiting.held
     assert run.record().waiting.until >= waiting.until + 0.05
     run.cancel()
     assert run.wait(20).state.is_cancelled()

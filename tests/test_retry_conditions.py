@@ -326,12 +326,19 @@ def test_the_delay_stands_still_while_paused(kernel_loop, until):
     for run in runs:
         until(lambda run=run: run.state.name == "AwaitingRetry")
         run.pause()
+    for run in runs:
+        until(lambda run=run: run.state.is_paused())
+        assert run.asked is None
+        assert run.record().waiting.held
     threading.Event().wait(2 * delay)
-    assert [run.state.name for run in runs] == ["AwaitingRetry"] * len(runs)
+    assert [run.state.name for run in runs] == ["Paused"] * len(runs)
     for run in runs:
         run.resume()
         assert run.result(20) == "again"
-        waits, goes_on = (state.time for state in run.states[2:4])
+        names = [each.name for each in run.transitions()]
+        assert names[2:] == ["AwaitingRetry", "Paused", "AwaitingRetry", "Retrying", "Completed"]
+        assert run.record().paused_seconds >= 2 * delay
+        waits, goes_on = run.states[2].time, run.states[5].time
         assert goes_on - waits >= 2.5 * delay
 
 

@@ -28,18 +28,13 @@ RetryCondition = Callable[[Any, Any, Any], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the author of a flow or task decided about its runs."""
+    """What the author of a flow or of a task decided about its runs."""
 
     timeout_seconds: float | None = None
     retries: int = 0
     retry_delay_seconds: RetryDelay = 0.0
     retry_jitter_factor: float | None = None
     retry_condition_fn: RetryCondition | None = None
-    persist_result: bool | None = None  # whether results of its tasks are kept
-    log_prints: bool = True
-    task_runner: TaskRunner | None = None  # how many submitted tasks run at once
-    cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
-    kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
     concurrency: tuple[Concurrency, ...] = ()  # how many of its runs may be active at once
 
     def __post_init__(self) -> None:
@@ -48,15 +43,6 @@ class Options:
             raise ValueError(f"timeout_seconds must be a number above 0, not {timeout!r}.")
         if not is_whole(retries) or retries < 0:
             raise ValueError(f"retries must be 0 or more, and whole, not {retries!r}.")
-        for name in ("cancel_grace_seconds", "kill_grace_seconds"):
-            grace = getattr(self, name)
-            if not is_number(grace) or grace < 0:
-                raise ValueError(f"{name} must be a number of seconds, 0 or more, not {grace!r}.")
-        runner: Any = self.task_runner
-        if runner is not None and not hasattr(runner, "max_workers"):
-            raise TypeError(
-                f"task_runner must be a ThreadPoolTaskRunner, made with (...), not {runner!r}."
-            )
         jitter = self.retry_jitter_factor
         if jitter is not None and (not is_number(jitter) or jitter < 0):
             raise ValueError(f"retry_jitter_factor must be a number, 0 or more, not {jitter!r}.")
@@ -70,9 +56,8 @@ class Options:
                     raise ValueError(f"retry_delay_seconds must be 0 or more, not {delay!r}.")
 
     def chosen(self) -> dict[str, Any]:
-        """Return all of it by name, but what a call decides: whether prints are logged."""
-        names = [field.name for field in fields(self) if field.name != "log_prints"]
-        return {name: getattr(self, name) for name in names}
+        """Return all of it by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def retry_delay(self, attempt: int) -> float:
         """Return how long to wait, in seconds, after the failed `attempt` (from 1).
@@ -87,6 +72,35 @@ class Options:
         if self.retry_jitter_factor:
             delay *= (1 + self.retry_jitter_factor) * random() ** self.retry_jitter_factor
         return float(delay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowOptions(Options):
+    """What the author of a flow decided about its runs."""
+
+    persist_result: bool | None = None  # whether results of its tasks are kept
+    log_prints: bool = True
+    task_runner: TaskRunner | None = None  # how many submitted tasks run at once
+    cancel_grace_seconds: float = 1.0  # from the ask until it is interrupted
+    kill_grace_seconds: float = 30.0  # from the ask until it is stopped by force, as in Prefect
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        for name in ("cancel_grace_seconds", "kill_grace_seconds"):
+            grace = getattr(self, name)
+            if not is_number(grace) or grace < 0:
+                raise ValueError(f"{name} must be a number of seconds, 0 or more, not {grace!r}.")
+        runner: Any = self.task_runner
+        if runner is not None and not hasattr(runner, "max_workers"):
+            raise TypeError(
+                f"task_runner must be a ThreadPoolTaskRunner, made with (...), not {runner!r}."
+            )
+
+    def chosen(self) -> dict[str, Any]:
+        """Return all of it by name, but what a call decides: whether prints are logged."""
+        chosen = Options.chosen(self)
+        del chosen["log_prints"]
+        return chosen
 
 
 def refuse_unknown(made: type, options: Iterable[str]) -> None:

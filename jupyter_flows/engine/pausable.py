@@ -25,7 +25,15 @@ from jupyter_flows.engine.pausing import Book
 from jupyter_flows.engine.questions import Question, Read, as_json
 from jupyter_flows.errors import InvalidInput, NobodyToAsk, NotActive, NotPaused
 from jupyter_flows.records import Waiting
-from jupyter_flows.states import TERMINAL, Paused, Running, State, StateType
+from jupyter_flows.states import (
+    TERMINAL,
+    AwaitingRetry,
+    Paused,
+    Running,
+    State,
+    StateType,
+    is_delay,
+)
 
 
 class Pausable(Life):
@@ -39,6 +47,7 @@ class Pausable(Life):
         self._questions: list[Question] = []  # not answered yet: the first is `waiting`
         self._asked_before = 0  # how many questions there have been
         self._held_at = 0.0  # when the hold that is on was asked
+        self._delay: State | None = None  # the AwaitingRetry that it goes back to from PAUSED
         self._paused_seconds = 0.0
         self._paused_since: float | None = None
         self._paused_clock = 0.0
@@ -149,7 +158,7 @@ class Pausable(Life):
             self._show_question()
         waiting = self.waiting
         if waiting is not None and waiting.kind == "retry" and waiting.until is not None:
-            late = time() - max(self._held_at, self.state.time)
+            late = time() - max(self._held_at, (self._delay or self.state).time)
             self.waiting = replace(waiting, until=waiting.until + late)
         lives = self._mark_all()
         self._settle_pause()
@@ -238,8 +247,8 @@ class Pausable(Life):
 
     def _waiting_now(self) -> Waiting | None:
         waiting = self.waiting
-        asks = waiting is not None and waiting.number is not None
-        return replace(waiting, held=True) if waiting and asks and self.held else waiting
+        in_time = waiting is not None and (waiting.number is not None or waiting.kind == "retry")
+        return replace(waiting, held=True) if waiting and in_time and self.held else waiting
 
     # -- who works for it, and holds still -----------------------------------------------
 
@@ -302,14 +311,18 @@ class Pausable(Life):
         """Say PAUSED, or no longer, under the lock; return whether that is news.
 
         While a hold is asked the run is PAUSED if all of it holds still, else if it
-        waits for a person, whatever its tasks do.
+        waits for a person, whatever its tasks do. From the delay of a retry only a hold
+        leads to PAUSED, and back.
         """
         paused = self.book.still if self.held else bool(self._questions)
-        if paused and self.state.type is StateType.RUNNING:
+        state, delay = self.state, self._delay
+        if paused and (state.type is StateType.RUNNING or (self.held and is_delay(state))):
             text = self._questions[0].waiting.text if self._questions else ""
-            return self._move(Paused(text))
-        if not paused and self.state.type is StateType.PAUSED:
-            return self._move(Running())
+            moved = self._move(Paused(text))
+            self._delay = state if is_delay(state) else None
+            return moved
+        if state.type is StateType.PAUSED and (not paused or (delay and not self.held)):
+            return self._move(AwaitingRetry(delay.message) if delay else Running())
         return False
 
     def adopt(self, child: Life) -> None:
@@ -327,7 +340,12 @@ class Pausable(Life):
             return (monotonic() if since is None else since) - self._paused_clock
 
     def _before_move(self, state: State) -> None:
+        waited = self._delay is not None or self.state.type is StateType.SCHEDULED
+        goes_on = state.type not in (StateType.PAUSED, StateType.SCHEDULED)
+        if waited and goes_on and not self._questions:
+            self.waiting = None  # until its next attempt, see `_say_when_retried`
         if self.state.type is StateType.PAUSED:
+            self._delay = None
             self._paused_seconds += state.time - (self._paused_since or state.time)
             self._paused_since = None
             self._paused_clock += monotonic() - (self._paused_clock_since or monotonic())
@@ -335,8 +353,6 @@ class Pausable(Life):
         if state.type is StateType.PAUSED:
             self._paused_since = state.time
             self._paused_clock_since = monotonic()
-        if self.state.type is StateType.SCHEDULED and not self._questions:
-            self.waiting = None  # until its next attempt, see `_say_when_retried`
         if state.type in TERMINAL:
             self.waiting = None
             self._questions.clear()

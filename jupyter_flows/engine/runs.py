@@ -30,7 +30,7 @@ from jupyter_flows.engine.life import Life, as_transition, ended
 from jupyter_flows.engine.log_lines import LogLines
 from jupyter_flows.engine.logs import LineWriter, RunLog
 from jupyter_flows.engine.numbers import is_number
-from jupyter_flows.engine.options import Options
+from jupyter_flows.engine.options import FlowOptions
 from jupyter_flows.engine.outputs import RunOutputs
 from jupyter_flows.engine.pausable import Pausable
 from jupyter_flows.engine.progress import Bars
@@ -82,7 +82,7 @@ class FlowRun(Pausable):
         *,
         flow_name: str,
         executor: Executor,
-        options: Options,
+        options: FlowOptions,
         author: Any = None,
         name: str | None = None,
         parameters: Mapping[str, Any] | None = None,

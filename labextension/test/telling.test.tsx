@@ -37,23 +37,21 @@ test("what a run waits for is said once, and kept in its history", async () => {
 });
 
 test("a run that is tried again says when and why", async () => {
+  const waiting = fakeWaiting({
+    kind: "retry",
+    text: "OSError: 503",
+    until: Date.now() / 1000 + 70,
+    number: null,
+  });
   const live = new FakeTransport({
-    run: fakeRun({
-      state_type: "SCHEDULED",
-      state_name: "AwaitingRetry",
-      waiting: fakeWaiting({
-        kind: "retry",
-        text: "OSError: 503",
-        until: Date.now() / 1000 + 70,
-        number: null,
-      }),
-    }),
+    run: fakeRun({ state_type: "SCHEDULED", state_name: "AwaitingRetry", waiting }),
   });
   const element = await show(live);
   const bar = () => element.querySelector(".jf-waiting")?.textContent;
   await pass(1000);
   expect(bar()).toBe("Tries again in 1 min 9 s.OSError: 503");
-  await change(live, { asked: "pause" });
+  const held = { ...waiting, held: true };
+  await change(live, { state_type: "PAUSED", state_name: "Paused", waiting: held });
   expect(bar()).toBe("Tries again when resumed.OSError: 503");
 });
 

@@ -633,7 +633,7 @@ def test_a_timeouts_clock_stands_still_while_paused(kind, until):
 
 
 def test_a_wait_for_a_retry_is_held_too(until):
-    """A run that is paused between two attempts is PAUSED when the next one begins."""
+    """A run that is paused between two attempts is PAUSED, and tries again when it is resumed."""
 
     @flow(retries=1, retry_delay_seconds=0.05)
     def body():
@@ -646,6 +646,7 @@ def test_a_wait_for_a_retry_is_held_too(until):
     run = body.start()
     until(lambda: run.state.name == "AwaitingRetry")
     run.pause()
+    until(lambda: run.state.is_paused())
     time.sleep(0.15)
     assert attempts == [1]
     run.resume()

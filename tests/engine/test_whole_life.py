@@ -274,7 +274,7 @@ class Case:
                 (run.state.is_paused() and run.asked is None)
                 or self.changed != before
                 or run.cancel_reason is not None
-                or run.state.type in (*TERMINAL, StateType.SCHEDULED, StateType.PENDING)
+                or run.state.type in (*TERMINAL, StateType.PENDING)
                 or world.stuck > 0
                 or run.decided
             )

@@ -43,7 +43,7 @@ from jupyter_flows.engine.executors.own_loop import OwnLoopExecutor
 from jupyter_flows.engine.executors.thread import ThreadExecutor
 from jupyter_flows.engine.ladder import SETTLES
 from jupyter_flows.engine.life import INTERRUPT, Life
-from jupyter_flows.engine.options import Options, TaskRunner
+from jupyter_flows.engine.options import FlowOptions, TaskRunner
 from jupyter_flows.engine.outputs import Bundle, RunOutputs
 from jupyter_flows.engine.ports import LinePlain
 from jupyter_flows.engine.processes.clock import SharedClock, tell_engine
@@ -318,7 +318,7 @@ class ChildRun(FlowRun):
         super().__init__(
             flow_name=order.flow_name,
             executor=executor,
-            options=Options(
+            options=FlowOptions(
                 log_prints=order.log_prints,
                 task_runner=order.task_runner,
                 persist_result=order.persist_result,

@@ -64,9 +64,7 @@ export function WaitingBar({ model }: { model: RunModel }) {
       return (
         <div class="jf-waiting">
           <span class="jf-question">
-            <span>
-              {model.run?.asked === "pause" ? "Tries again when resumed." : triesAgain(left)}
-            </span>
+            <span>{waiting.held ? "Tries again when resumed." : triesAgain(left)}</span>
             {waiting.text && <span class="jf-dim">{waiting.text}</span>}
           </span>
         </div>
