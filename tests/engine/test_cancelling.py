@@ -19,6 +19,7 @@ from jupyter_flows import (
     task,
 )
 from jupyter_flows.engine.executors import for_background
+from jupyter_flows.engine.ladder import hurry
 from jupyter_flows.states import TERMINAL
 
 FOR_EVER = 3600
@@ -748,10 +749,11 @@ def test_a_cancel_reaches_tasks_whose_caller_has_ended(until):
 
 def test_a_second_cancel_reaches_what_was_called_after_the_first_was_swallowed():
     """A run that is called by one that swallowed its caller's cancel is CANCELLED, not CRASHED."""
-    begun = threading.Event()
+    begun, begun_again = threading.Event(), threading.Event()
 
     @flow
     async def third():
+        begun_again.set()
         await asyncio.sleep(3600)
 
     @flow
@@ -761,13 +763,15 @@ def test_a_second_cancel_reaches_what_was_called_after_the_first_was_swallowed()
             await asyncio.sleep(3600)
         await third()
 
-    @flow(cancel_grace_seconds=0.05)
+    @flow
     async def first():
         await second()
 
     run = first.start()
     assert begun.wait(20)
-    run.cancel()
+    run.cancel(grace=600)
+    assert begun_again.wait(20)
+    hurry(run)
     assert run.wait(20).state.is_cancelled()
     (second_run,) = run.tasks
     (third_run,) = second_run.run.tasks
