@@ -82,7 +82,8 @@ def wait_in_run(
 ) -> bool:
     """Block a worker until `done()`, counted as parked; return whether it is done.
 
-    Within a shield it is neither held nor counted as parked.
+    Within a shield it is not held. It counts as parked there if only others can end the
+    wait: what it waits for may be held.
 
     Args:
         run: the innermost flow run whose code the thread runs.
@@ -94,7 +95,8 @@ def wait_in_run(
     waiter = Waiter()
     subscribe(waiter.wake)
     chain = run.chain
-    parked = not in_shield()
+    may_be_held = not in_shield()
+    parked = may_be_held or seconds is None
     now = monotonic()
     deadline = inf if seconds is None else now + seconds
     held_since: float | None = None
@@ -111,14 +113,17 @@ def wait_in_run(
                 lost += now - held_since
                 deadline += now - held_since
                 held_since = None
-            if parked and any(each.held for each in chain):
+            if may_be_held and any(each.held for each in chain):
                 held_since = now
                 waiter.wait()
                 continue
             finished = done()
-            if (finished or now >= deadline) and (not parked or _leave(chain)):
-                parked = False
-                return finished
+            if finished or now >= deadline:
+                if not may_be_held:
+                    return finished
+                if _leave(chain):
+                    parked = False
+                    return finished
             waiter.wait(None if deadline == inf else deadline - now)
     finally:
         for each in chain:

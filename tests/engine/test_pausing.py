@@ -690,6 +690,27 @@ def test_a_pause_of_a_run_that_waits_for_a_person_holds_its_tasks_too(counter, u
     assert run.wait(20).state.is_completed()
 
 
+def test_a_shield_that_waits_for_what_is_held_holds_up_no_pause(counter, until):
+    """A run is PAUSED when all of it stands still, though a shield in it waits for a held task."""
+
+    @task
+    def counts():
+        while not counter.stop:
+            counter.step()
+            checkpoint()
+
+    @flow
+    def body():
+        counting = counts.submit()
+        with shield():
+            counting.wait()
+            return run.state.name
+
+    run = body.start()
+    pause_and_resume(run, counter, until)
+    assert run.result() == "Running"
+
+
 def test_a_task_that_is_cancelled_while_its_run_is_paused_is_not_hidden(until):
     """While a cancelled task of a paused run cleans up, the run is not said to be PAUSED."""
     futures, cleaning, clean = [], threading.Event(), threading.Event()
