@@ -483,8 +483,10 @@ class WholeLife(RuleBasedStateMachine):
             case.finish(self.ending)  # what was asked after the end changes nothing
         if house.failure is not None:
             raise house.failure
-        self.wait_for(lambda: not run_threads(), "all threads of runs have ended")
-        self.wait_for(lambda: not asyncio.all_tasks(house.loop), "all tasks have ended")
+        self.wait_for(  # a task of a run that was given up may begin another thread
+            lambda: not asyncio.all_tasks(house.loop) and not run_threads(),
+            "all tasks, and all threads of runs, have ended",
+        )
         for case in self.cases:
             self.check(case)
         self.check_store()
