@@ -83,8 +83,8 @@ class FlowsConfig(SingletonConfigurable):
     log_format = Unicode(
         log_lines.PREFECTS,
         help="How a line of a log is written as text: for foreground runs, and in exports. It "
-        "may name asctime, date, msecs, created, levelname, levelno, name, flow_run_name, number "
-        "and message, as a format of logging's does.",
+        "may name asctime, date, msecs, created, levelname, levelno, name, flow_run_name, run, "
+        "number and message, as a format of logging's does.",
     ).tag(config=True)
     extra_loggers = List(
         Unicode(),

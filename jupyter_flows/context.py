@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import datetime, timedelta
 from time import time
 from typing import Any
@@ -385,11 +385,11 @@ def pause_flow_run(
     return wait_for_person(owner, waiting, read)
 
 
-def resume_flow_run(flow_run_id: str, run_input: Any = None) -> None:
-    """Let a paused run go on.
+def resume_flow_run(flow_run_id: Any, run_input: Any = None) -> Any:
+    """Let a paused run go on. In async code the call may be awaited, as in Prefect.
 
     Args:
-        flow_run_id: its id, or the beginning of it.
+        flow_run_id: its id, as text or UUID, or the beginning of it; or the run.
         run_input: the answer to a run that waits for input: the fields of what it waits
             for by their names, or an instance. Left out, the fields' defaults are taken.
 
@@ -398,7 +398,20 @@ def resume_flow_run(flow_run_id: str, run_input: Any = None) -> None:
         NotPaused: the run is not paused.
         InvalidInput: the input does not fit; the run waits on.
     """
-    registry.get(str(flow_run_id)).resume(run_input)
+    run = flow_run_id if isinstance(flow_run_id, FlowRun) else registry.get(str(flow_run_id))
+    run.resume(run_input)
+    return _Done() if called_from_async(current.get(), sys._getframe(1)) else None
+
+
+class _Done:
+    """What is awaited where there is nothing to wait for."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: it is no result."""
 
 
 class FlowRunContext:

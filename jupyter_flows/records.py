@@ -11,6 +11,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+WITHIN = " · "
+"""What stands in a line's source after the name of a task run, if that is not all of it."""
+
+
+def source_within(name: str, source: str) -> str:
+    """Return the source of a line that is from somewhere in a task run: its logger, a command."""
+    return f"{name}{WITHIN}{source}"
+
 
 class LogLine(NamedTuple):
     """One line of a run's log."""
@@ -18,7 +26,7 @@ class LogLine(NamedTuple):
     number: int  # its place in the run's log, from 0 and without gaps
     time: float  # when it was written
     level: int  # as in `logging`: 10, 20, 30, 40, 50
-    source: str  # where from: "stdout", "stderr", a logger's name, "flow"; "task-name › stdout"
+    source: str  # where from: "stdout", "stderr", a logger's name, "flow"; see `source_within`
     message: str  # the text, without its newline; may hold ANSI colours
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any
 
 from jupyter_flows.engine.current import current, loop_of
 from jupyter_flows.engine.numbers import is_number
@@ -88,7 +90,7 @@ def timeout_async(
             answer = await ask(server)
 
     It is stopped at its next await. In a run with an event loop of its own the clock
-    stands still while the run is paused.
+    stands still while the run is paused. ``with`` does the same, as in Prefect.
 
     Args:
         seconds: how long it may take; None is for ever.
@@ -105,10 +107,26 @@ class _AsyncTimeout:
         self._seconds = seconds
         self._raises = raises
 
-    async def __aenter__(self) -> _AsyncTimeout:
+    def __enter__(self) -> _AsyncTimeout:
         self._timeout = asyncio.timeout(self._seconds)
-        await self._timeout.__aenter__()
+        _at_once(self._timeout.__aenter__())
         return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            _at_once(self._timeout.__aexit__(kind, error, trace))
+        except TimeoutError:
+            if not self._timeout.expired():
+                raise
+            raise self._raises(f"This took longer than {self._seconds} s.") from None
+
+    async def __aenter__(self) -> _AsyncTimeout:
+        return self.__enter__()
 
     async def __aexit__(
         self,
@@ -116,12 +134,17 @@ class _AsyncTimeout:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            if not self._timeout.expired():
-                raise
-            raise self._raises(f"This took longer than {self._seconds} s.") from None
+        self.__exit__(kind, error, trace)
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine that awaits nothing: asyncio's timeout is entered and left by such."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("asyncio's timeout is no longer entered and left without an await.")
 
 
 def _checked(seconds: float | None) -> float | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traitlets import TraitError
 
-from jupyter_flows import flow, get_run_logger, task
+from jupyter_flows import current_run, flow, get_run_logger, task
 from jupyter_flows.config import FlowsConfig
 from jupyter_flows.engine import log_lines, logs, ports
 from jupyter_flows.engine.texts import without_escapes
@@ -83,6 +83,28 @@ def test_a_foreground_flow_prints_unless_it_is_told_to_log(capsys):
     out, err = capsys.readouterr()
     assert out == "printed\n"
     assert err.endswith("| INFO    | Flow run 'plain' - logged\n")
+
+
+def test_a_line_says_whether_it_is_of_the_flow_or_of_a_task(capsys):
+    """A foreground flow's log names the task run that logs or fails, as Prefect's does."""
+
+    @task(retries=1)
+    def flaky():
+        get_run_logger().info("tries")
+        if current_run().retry_count == 0:
+            raise ValueError("once")
+
+    @flow
+    def calls():
+        flaky()
+
+    calls()
+    told = [line.partition(" | ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert told == [
+        "INFO    | Task run 'flaky-0' - tries",
+        "INFO    | Task run 'flaky-0' - Failed, retry 1 of 1 begins at once: ValueError: once",
+        "INFO    | Task run 'flaky-0' - tries",
+    ]
 
 
 def test_a_subflow_and_a_task_may_decide_otherwise():

@@ -7,6 +7,7 @@ import time
 from datetime import date, datetime
 from enum import Enum
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -674,3 +675,24 @@ def test_asking_again_until_it_is_right(until):
     run.resume({"size": "M"})
     assert run.result(20) == "M"
     assert asyncio.iscoroutinefunction(shirts.fn)
+
+
+def test_resuming_may_be_awaited_in_async_code(until):
+    """`await resume_flow_run(...)` works as in Prefect, with an id, a UUID or the run itself."""
+
+    @flow
+    def asks():
+        return pause_flow_run(wait_for_input=int)
+
+    async def answer(run, named):
+        await resume_flow_run(named, run_input=3)
+        return await run
+
+    for name in (lambda run: run.id, lambda run: UUID(run.id), lambda run: run):
+        run = asks.start()
+        until(lambda run=run: run.state.is_paused())
+        assert asyncio.run(answer(run, name(run))) == 3
+    run = asks.start()
+    until(lambda: run.state.is_paused())
+    assert resume_flow_run(run, run_input=4) is None
+    assert run.result(20) == 4

@@ -208,6 +208,10 @@ def test_timeout_async():
                 await asyncio.sleep(3600)
         async with timeout_async(60):
             await asyncio.sleep(0)
+        with pytest.raises(TooLong), timeout_async(0.01, TooLong):  # as in Prefect
+            await asyncio.sleep(3600)
+        with timeout_async(60):
+            await asyncio.sleep(0)
         return "done"
 
     assert waits.start().result(20) == "done"

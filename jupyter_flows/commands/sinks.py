@@ -19,6 +19,7 @@ from typing import Protocol, TextIO
 
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.runs import STDOUT, FlowRun
+from jupyter_flows.records import source_within
 
 Argument = str | os.PathLike[str]
 
@@ -47,7 +48,7 @@ def sinks_of(name: str, owner: Life | None) -> Callable[[int], Sink]:
     if owner is None or owner.stream(STDOUT) is None:
         return lambda level: _Shown(sys.stdout if level == STDOUT else sys.stderr)
     run = owner.flow_run
-    source = name if owner is run else f"{owner.name} · {name}"
+    source = name if owner is run else source_within(owner.name, name)
     return lambda level: _Logged(run, source)
 
 

@@ -14,7 +14,8 @@ Rules:
   RUNNING, `asked` "pause", and then PAUSED. `waiting.held` says that it is on. A
   resume lifts it first, and answers next time; one with an input, or with the number
   of a question, answers that, and the run is held until it is resumed.
-- Nobody there to answer is a clear error, never a hang (`can_ask`).
+- Nobody there to answer is a clear error, never a hang (`can_ask`). A foreground run,
+  which has no view, is shown where its caller looks when it first asks (`show`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ can_ask: Callable[[FlowRun, str], str | None] = refuse_alone
 
 who_asks: Callable[[FlowRun], FlowRun] = lambda run: run  # noqa: E731
 """Returns the run that people see asking: in a process, for its subflows, the run itself."""
+
+
+show: Callable[[FlowRun], None] = lambda run: None  # noqa: E731
+"""Shows a foreground run that asks; called in its code, with no lock held. The kernel fills it."""
 
 
 def wait_for_person(owner: Life, waiting: Waiting, read: Read | None = None) -> Any:
@@ -131,6 +136,8 @@ def _asked(run: FlowRun, waiting: Waiting, read: Read | None) -> Iterator[Questi
         raise NobodyToAsk(refusal)
     question = run.ask(waiting, read)
     try:
+        if is_foreground(run):
+            show(run)
         yield question
     finally:
         run.withdraw(question)

@@ -46,6 +46,7 @@ from jupyter_flows.engine.helping import helping
 from jupyter_flows.engine.runs import STDERR, STDOUT
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.errors import NobodyToAsk, RunCancellation
+from jupyter_flows.records import source_within
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.life import Life
@@ -266,7 +267,7 @@ def _log(owner: Any, level: int, source: str, record: logging.LogRecord) -> None
     if record.exc_info:
         message = f"{message}\n{_formatter.formatException(record.exc_info)}"
     if owner.flow_run is not owner.listed:
-        source = f"{owner.name} · {source}"
+        source = source_within(owner.name, source)
     for line in message.split("\n"):
         owner.flow_run.log.add(level, source, line)
 

@@ -22,14 +22,14 @@ from jupyter_flows.engine.moments import Moment, seconds_since_epoch
 from jupyter_flows.engine.numbers import is_whole
 from jupyter_flows.engine.texts import without_escapes
 from jupyter_flows.engine.whole_logs import not_kept, pages
-from jupyter_flows.records import LogLine
+from jupyter_flows.records import WITHIN, LogLine
 
 if TYPE_CHECKING:
     from jupyter_flows.engine.logs import RunLog
 
 MOST = 100_000  # lines that a filter returns: some 30 MB
 
-PREFECTS = "%(asctime)s.%(msecs)03d | %(levelname)-7s | Flow run %(flow_run_name)r - %(message)s"
+PREFECTS = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(run)s - %(message)s"
 line_format = PREFECTS
 """How a line is written as text: a format of ``logging``'s old style; see `formatted`."""
 
@@ -39,13 +39,15 @@ def formatted(line: tuple[int, float, int, str, str], run_name: str, form: str) 
 
     The format may name ``asctime`` (the local time of day), ``date``, ``msecs``,
     ``created`` (seconds since the epoch), ``levelname``, ``levelno``, ``name`` (where
-    the line is from), ``flow_run_name``, ``number`` and ``message``.
+    the line is from), ``flow_run_name``, ``run`` (``Flow run 'etl'``, or for what is
+    logged in or about a task ``Task run 'load-0'``), ``number`` and ``message``.
 
     Raises:
         ValueError: the format names something else, or cannot be read.
     """
     number, when, level, source, message = line
     local = time.localtime(when)
+    task_run_name, of_task, _ = source.partition(WITHIN)
     values = {
         "asctime": time.strftime("%H:%M:%S", local),
         "date": time.strftime("%Y-%m-%d", local),
@@ -55,6 +57,7 @@ def formatted(line: tuple[int, float, int, str, str], run_name: str, form: str) 
         "levelno": level,
         "name": source,
         "flow_run_name": run_name,
+        "run": f"Task run {task_run_name!r}" if of_task else f"Flow run {run_name!r}",
         "number": number,
         "message": message,
     }

@@ -29,6 +29,7 @@ from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.stacks import entry
 from jupyter_flows.engine.timeouts import start_timeout
 from jupyter_flows.errors import NonRetryableException
+from jupyter_flows.records import source_within
 from jupyter_flows.states import State, StateType
 
 if TYPE_CHECKING:
@@ -378,7 +379,7 @@ def _take(life: Life, state: State, plan: Plan, again: bool) -> float | None:
 
 def _tell_failure(life: Life, state: State, level: int, what_next: str) -> None:
     """Write into the log that an attempt has failed, and what comes of that."""
-    source = "flow" if life is life.flow_run else f"{life.name} · task"
+    source = "flow" if life is life.flow_run else source_within(life.name, "task")
     text = f"Failed, {what_next}" + (f": {state.message}" if state.message else ".")
     for line in text.split("\n"):
         life.flow_run.log.add(level, source, line)

@@ -20,6 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_flows import messages
 from jupyter_flows.engine import ports
+from jupyter_flows.engine.current import current
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.kernel.watching import newest_that_fit
 
@@ -84,6 +85,16 @@ class Views:
         data, metadata = self.bundle(run)
         self._stale.add(run)
         self._publish(run, data, metadata)
+
+    def show_asking(self, run: FlowRun) -> None:
+        """Show a foreground run in the cell that calls it, once: it asks a person."""
+        if run in self._stale:
+            return
+        token = current.set(None)  # else it would be part of its own output
+        try:
+            self.show(run)
+        finally:
+            current.reset(token)
 
     def update(self, run: FlowRun) -> None:
         """Bring up to date what `show` showed, for front ends that save it."""

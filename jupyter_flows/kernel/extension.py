@@ -88,6 +88,7 @@ class Extension:
         ports.show_file = tracebacks.file_namer(self._shell)
         ports.listeners.append(self._watcher.moved)
         asking.can_ask = self._can_ask
+        asking.show = self._views.show_asking
         capture.install()
         prompt.install(self._shell)
         log_options.apply(self._config)
@@ -127,6 +128,7 @@ class Extension:
         ports.process_preparations.remove(_PREPARATION)
         ports.listeners.remove(self._watcher.moved)
         asking.can_ask = asking.refuse_alone
+        asking.show = lambda run: None
         ports.history = ports.NoHistory()
         ports.results_at = None
         ports.kept_lines, ports.kept_run = ports.no_lines, ports.no_run

@@ -56,6 +56,22 @@ test("a screen reader is told what a run asks", async () => {
   expect(element.querySelector('[role="status"]')?.textContent).toBe("train: Paused. Sure?");
 });
 
+test("Enter sends a line of text, but not while a word is being composed", async () => {
+  const waiting = fakeWaiting({ kind: "input", text: "Who?", number: 1 });
+  const { element, acted } = await ask(waiting);
+  await type(element, "Ada");
+  const field = element.querySelector("input.jf-field");
+  const press = (isComposing: boolean) =>
+    act(async () => {
+      const options = { key: "Enter", bubbles: true, cancelable: true, isComposing };
+      field?.dispatchEvent(new KeyboardEvent("keydown", options));
+    });
+  await press(true);
+  expect(acted()).toEqual([]);
+  await press(false);
+  expect(acted()).toEqual(['resume {"question":1,"input":"Ada"}']);
+});
+
 test("the header's Resume lifts a pause, and approves nothing", async () => {
   const { element, acted } = await ask(fakeWaiting({ held: true, until: Date.now() / 1000 + 60 }));
   expect(element.querySelector(".jf-until")).toBeNull();

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jupyter_flows.kernel.display import MIME
+
 
 def test_input_becomes_a_question_that_a_person_answers(flows: Any) -> None:
     """A run that calls `input()` is PAUSED with its prompt, and goes on with the answer."""
@@ -192,3 +194,28 @@ def test_a_validator_that_raises_what_ends_threads_is_told(flows: Any) -> None:
     assert (refused["status"], refused["ename"]) == ("error", "KeyboardInterrupt")
     flows.control("resume", run=run, input={"n": 2})
     assert flows.until(run, "COMPLETED")["result"] == "2"
+
+
+def test_a_called_flow_that_asks_is_shown_and_can_be_answered(flows: Any) -> None:
+    """A flow that a cell calls shows its view there when it asks, and is answered in that view."""
+    cell = flows.begin(
+        "from jupyter_flows import flow, pause_flow_run\n"
+        "@flow\ndef called():\n"
+        "    return [pause_flow_run(wait_for_input=int), pause_flow_run(wait_for_input=int)]\n"
+        "called()"
+    )
+    shown = []
+
+    def is_shown(message: dict[str, Any]) -> bool:
+        found = message["msg_type"] == "display_data" and MIME in message["content"]["data"]
+        shown.extend([message["content"]["metadata"][MIME]["run"]["id"]] if found else [])
+        return found
+
+    flows.hear_until(is_shown)
+    (run,) = shown
+    for answer in (1, 2):
+        waiting = flows.until(run, "PAUSED")["waiting"]
+        flows.control("resume", run=run, input=answer, question=waiting["number"])
+    ran = flows.finish(cell)
+    assert ran["result"] == "[1, 2]"
+    assert [MIME in each["data"] for each in ran["displays"]] == [True, False]  # shown once

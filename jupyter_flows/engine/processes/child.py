@@ -61,7 +61,7 @@ from jupyter_flows.engine.texts import error_record
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.whereabouts import Position, position, stacks, what_holds
 from jupyter_flows.errors import InvalidInput, NotPortable
-from jupyter_flows.records import Transition, Waiting
+from jupyter_flows.records import Transition, Waiting, source_within
 from jupyter_flows.states import State, StateType
 
 _TICK = 0.1  # seconds
@@ -457,7 +457,7 @@ class _Relay:
         run_id, (_, _, level, source, message) = written
         if run_id != self._run_id:  # a subflow has no log of its own in the kernel
             run = registry.find(run_id)
-            source = f"{'subflow' if run is None else run.name} · {source}"
+            source = source_within("subflow" if run is None else run.name, source)
         self._channel.send("line", level, source, message)
 
     def task_changed(self, run_id: str, task: TaskRun | Subflow | TaskImage) -> None:

@@ -134,12 +134,17 @@ function Approval({ model, waiting, able, inTime }: AskingProps) {
 
 function TextForm({ model, waiting, able, inTime }: AskingProps) {
   const [answer, setAnswer] = useState("");
+
+  function send() {
+    if (able) void model.act("resume", detailsOf(waiting, { input: answer }));
+  }
+
   return (
     <form
       class="jf-waiting jf-asks"
       onSubmit={(event) => {
         event.preventDefault();
-        if (able) void model.act("resume", detailsOf(waiting, { input: answer }));
+        send();
       }}
     >
       <label class="jf-question">
@@ -151,6 +156,13 @@ function TextForm({ model, waiting, able, inTime }: AskingProps) {
           autocomplete="off"
           disabled={model.status.capability === "read-only"}
           onInput={(event) => setAnswer(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            // JupyterLab keeps Enter from submitting a form that stands in a cell
+            if (event.key !== "Enter" || event.isComposing) return;
+            event.preventDefault();
+            event.stopPropagation();
+            send();
+          }}
         />
       </label>
       <Until inTime={inTime} />
