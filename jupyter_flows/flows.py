@@ -33,6 +33,7 @@ from jupyter_flows.engine.options import (
     TaskRunner,
     checked_metadata,
     refuse_unknown,
+    shows_options_of,
 )
 from jupyter_flows.engine.outcomes import state_of_error
 from jupyter_flows.engine.prerequisites import Prerequisites
@@ -473,6 +474,7 @@ def _outcome(run: FlowRun, return_state: bool) -> Any:
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
 def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+@shows_options_of(Flow)
 def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a flow: call it to run it here, ``start`` it to run it in the background.
 

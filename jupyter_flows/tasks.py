@@ -25,7 +25,13 @@ from jupyter_flows.engine.hooks import Hook, Hooks
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.limits import Concurrency, as_limits
 from jupyter_flows.engine.loops import hold_between_awaits
-from jupyter_flows.engine.options import Options, RetryCondition, RetryDelay, refuse_unknown
+from jupyter_flows.engine.options import (
+    Options,
+    RetryCondition,
+    RetryDelay,
+    refuse_unknown,
+    shows_options_of,
+)
 from jupyter_flows.engine.options import exponential_backoff as exponential_backoff
 from jupyter_flows.engine.prerequisites import Prerequisites
 from jupyter_flows.engine.runner import Plan, reraise, run_async, run_sync
@@ -474,6 +480,7 @@ def _marked_as(value: Any, part: Any) -> Any:
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload
 def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+@shows_options_of(Task)
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task: a step of a flow with a state, logs and retries of its own.
 

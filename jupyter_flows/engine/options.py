@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
-from inspect import signature
+from inspect import Parameter, Signature, signature
 from random import random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from jupyter_flows.engine.limits import Concurrency
 from jupyter_flows.engine.numbers import is_number, is_whole
 from jupyter_flows.engine.texts import sendable
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TaskRunner(Protocol):
@@ -119,6 +121,19 @@ def refuse_unknown(made: type, options: Iterable[str]) -> None:
         f"A {kind} has no option {', '.join(map(repr, unknown))}: "
         + (f"did you mean {', '.join(map(repr, meant))}?" if meant else f"see help({kind}).")
     )
+
+
+def shows_options_of(made: type) -> Callable[[F], F]:
+    """Let a decorator tell what a flow or task is made with, to help and to completion."""
+
+    def show(decorator: F) -> F:
+        function, *options = signature(made).parameters.values()
+        function = function.replace(kind=Parameter.POSITIONAL_ONLY, default=None)
+        shown: Any = decorator
+        shown.__signature__ = Signature([function, *options])
+        return decorator
+
+    return show
 
 
 @cache

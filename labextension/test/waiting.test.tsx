@@ -69,7 +69,7 @@ test("Enter sends a line of text, but not while a word is being composed", async
   await press(true);
   expect(acted()).toEqual([]);
   await press(false);
-  expect(acted()).toEqual(['resume {"question":1,"input":"Ada"}']);
+  expect(acted()).toEqual(['resume {"input":"Ada","question":1}']);
 });
 
 test("the header's Resume lifts a pause, and approves nothing", async () => {

@@ -52,3 +52,12 @@ def test_other_lines_are_completed_as_ever(with_run: Any) -> None:
     """What is no magic of ours is left to IPython."""
     assert "print" in with_run.complete("pri")
     assert "%%flow" in with_run.complete("%%fl")
+
+
+def test_options_of_decorators_are_completed(with_run: Any) -> None:
+    """Tab and `?` know what `@flow` and `@task` take."""
+    with_run.run("from jupyter_flows import task")
+    assert "retries=" in with_run.complete("@flow(ret")
+    assert "cache_policy=" in with_run.complete("@task(retries=2, cache_")
+    page = with_run.run("task?")["payload"][0]["data"]["text/plain"]
+    assert "retry_delay_seconds:" in page.partition("Docstring")[0]
