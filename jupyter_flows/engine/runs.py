@@ -224,6 +224,7 @@ class FlowRun(Pausable):
             TimeoutError: it has not ended in time; it goes on.
             CancelledRun: it was cancelled.
             CrashedRun: it was ended from outside its code.
+            FailedRun: it failed without an exception, as it returned ``Failed(...)``.
             Exception: whatever its code raised.
         """
         __tracebackhide__ = True

@@ -146,7 +146,7 @@ class FlowMagics:
         Examples::
 
             %flow etl("2026-01-01")
-            run = %flow etl("2026-01-01", retry=True)
+            run = %flow etl("2026-01-01", country="Norway")
         """
         __tracebackhide__ = True
         call = line.strip()
@@ -179,6 +179,15 @@ class FlowMagics:
         Give the runs by ids or by filters; ``--all`` stands for all that are active.
         Actions by filters act on the runs that they can apply to: ``replay`` on those that
         have ended, the others on those that have not. Of unknown ids nothing is done.
+
+        ``wait`` raises what the first run that did not end well has ended with: its error,
+        or `CancelledRun` if somebody pressed *Cancel*. A run that a cell cancelled is no
+        error. Without ids, ended runs that somebody has waited for are left out: what
+        ``wait`` has raised it does not raise again.
+
+        ``{name}`` is replaced by the value of a name of the notebook, as in
+        ``%flows logs {run.id}``. In a line with ``--input`` it is not, as the braces of JSON
+        are written there: give the id as text, such as 3f2a.
 
         Examples::
 
