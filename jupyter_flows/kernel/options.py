@@ -300,7 +300,8 @@ FLOWS = _options(
             ("--input",),
             {
                 "metavar": "JSON",
-                "help": "resume: what a run that waits for input is to have; text, if it is text.",
+                "help": "resume: what a run that waits for input is to have; text, if it is text. "
+                "Beside it the id is text: {name} is not replaced.",
             },
         ),
     ],
