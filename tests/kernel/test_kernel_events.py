@@ -169,7 +169,7 @@ def test_the_end_of_a_kernel_cleans_up_twenty_runs(
             record = store.run(run)
             assert record is not None
             assert (record.state_type, record.reason) == ("CANCELLED", "shutdown"), name
-            assert [line.message for line in store.lines(run).lines][-1] == "cleaned", name
+            assert "cleaned" in [line.message for line in store.lines(run).lines], name
 
 
 def test_a_run_in_a_process_ends_with_its_kernel(
