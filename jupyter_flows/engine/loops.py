@@ -169,13 +169,14 @@ class Root:
 
 
 async def _sleep(run: FlowRun, seconds: float) -> None:
-    """Sleep, not counting how long a run is held."""
+    """Sleep, not counting how long a run is held; within a shield nothing is."""
     loop = asyncio.get_running_loop()
     waiter = LoopWaiter()
+    may_be_held = not shielding.in_shield()
     run.book.waiters.add(waiter)
     try:
-        while seconds > 0 or run.held:
-            alarm = None if run.held else loop.call_later(seconds, waiter.wake)
+        while (held := may_be_held and run.held) or seconds > 0:
+            alarm = None if held else loop.call_later(seconds, waiter.wake)
             begun = loop.time()
             try:
                 await waiter.wait()

@@ -222,3 +222,32 @@ def test_a_shield_outside_of_runs_does_nothing():
     with shield(), shield():
         value = 1
     assert value == 1
+
+
+@pytest.mark.parametrize("on", ["async", "main"])
+def test_a_retry_within_a_shield_is_not_held(on, until, kernel_loop):
+    """A pause waits for a shield whose task is tried again: that delay does not stand still."""
+    tries = []
+
+    @task(retries=1, retry_delay_seconds=0.2)
+    async def flaky():
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("once")
+
+    @flow(on=on)
+    async def body():
+        async with shield():
+            await flaky()
+            done.set()
+        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+
+    done = threading.Event()
+    run = body.start()
+    until(lambda: any(each.state.name == "AwaitingRetry" for each in run.tasks))
+    run.pause()
+    assert done.wait(20)
+    until(lambda: run.state.is_paused())
+    run.resume()
+    assert run.wait(20).state.is_completed()
