@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import datetime, timedelta
 from time import time
 from typing import Any
@@ -16,7 +16,7 @@ from jupyter_flows.engine.asking import wait_for_person, wait_for_person_async
 from jupyter_flows.engine.current import called_from_async, current
 from jupyter_flows.engine.life import Life
 from jupyter_flows.engine.numbers import is_number
-from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.pausing import nobody_tells, wait_in_run
 from jupyter_flows.engine.runs import FlowRun
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.engine.waiting import LoopWaiter
@@ -77,7 +77,7 @@ class RunContext:
         seconds = _seconds("timeout", timeout)
         if called_from_async(self._life, sys._getframe(1)):
             return self._wait_for_cancel_async(seconds)
-        wait_in_run(self._life.flow_run, self._is_asked, _nothing_else, seconds, heed=_pass)
+        wait_in_run(self._life.flow_run, self._is_asked, nobody_tells, seconds)
         return self.exit_flag
 
     async def _wait_for_cancel_async(self, seconds: float | None) -> bool:
@@ -235,14 +235,6 @@ class RunContext:
 
     def __repr__(self) -> str:
         return f"<RunContext of {self._life!r}>"
-
-
-def _pass() -> None:
-    """Raise nothing: whoever waits is told of a cancel."""
-
-
-def _nothing_else(wake: Callable[[], None]) -> None:
-    """Only an ask wakes it."""
 
 
 def _seconds(name: str, value: float | str | timedelta | None) -> float | None:

@@ -206,7 +206,7 @@ class SubmittedTasks:
         try:
             while left := self._left():
                 for task_run in left:
-                    wait_in_run(self._run, task_run.is_over, task_run.on_done, heed=_pass)
+                    wait_in_run(self._run, task_run.is_over, task_run.on_done)
         finally:
             self._threads.close()
         return self._joined()
@@ -231,7 +231,7 @@ class SubmittedTasks:
 
 
 def _pass() -> None:
-    """Wait on, whatever is asked: it is the tasks that are asked too."""
+    """Nobody waits for them yet."""
 
 
 def tasks_submitted_by(run: FlowRun) -> SubmittedTasks:

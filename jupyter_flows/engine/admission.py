@@ -233,7 +233,7 @@ def wait_for_turn(life: Life, needs: Sequence[Need]) -> None:
 
     _say_where_it_is_called(life)
     _be_cancelled_with_caller(life)
-    wait_in_run(life.flow_run, ticket.is_settled, subscribe, heed=_pass)
+    wait_in_run(life.flow_run, ticket.is_settled, subscribe)
     _go_on(life)
 
 
@@ -278,7 +278,7 @@ def _go_on(life: Life) -> None:
 
 
 def _pass() -> None:
-    """Wait on: a cancel ends the run that waits, which is looked at anyway."""
+    """Whoever waits is told by what it has subscribed to."""
 
 
 def _enter(ticket: Ticket) -> bool:

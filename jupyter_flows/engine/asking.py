@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import checkpoints
 from jupyter_flows.engine.current import loop_of, running_loop
-from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.pausing import nobody_tells, wait_in_run
 from jupyter_flows.engine.questions import Question
 from jupyter_flows.engine.threads import EngineThread
 from jupyter_flows.engine.waiting import LoopWaiter
@@ -100,7 +100,7 @@ def wait_for_person(owner: Life, waiting: Waiting, read: Read | None = None) -> 
         wait_in_run(
             run,
             lambda: question.answered,
-            lambda wake: None,
+            nobody_tells,
             left,
             heed=lambda: checkpoints.raise_if_due(owner, frame, forced=True),
         )

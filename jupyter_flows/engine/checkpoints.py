@@ -30,7 +30,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeGuard
 
 from jupyter_flows.engine.current import current, loop_of, running_loop
-from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.pausing import nobody_tells, wait_in_run
 from jupyter_flows.engine.safe_lines import is_safe
 from jupyter_flows.engine.shielding import in_shield
 from jupyter_flows.engine.stacks import bottoms, entries
@@ -96,17 +96,13 @@ def park(owner: Life) -> None:
 
     try:
         # `wait_in_run` looks at the holds itself: there is nothing else to wait for
-        wait_in_run(owner.flow_run, lambda: True, _nothing_else, heed=stop_for_cancel)
+        wait_in_run(owner.flow_run, lambda: True, nobody_tells, heed=stop_for_cancel)
     except _Asked:
         pass
 
 
 class _Asked(Exception):
     """A cancel was asked of a parked worker."""
-
-
-def _nothing_else(wake: Callable[[], None]) -> None:
-    """Only an ask wakes a parked worker."""
 
 
 def raise_if_due(owner: Life, frame: FrameType | None, *, forced: bool) -> None:
@@ -191,7 +187,7 @@ def sleep(seconds: float) -> None:
     wait_in_run(
         owner.flow_run,
         lambda: False,
-        _nothing_else,
+        nobody_tells,
         seconds,
         heed=lambda: raise_if_due(owner, frame, forced=False),
     )

@@ -153,11 +153,7 @@ def _wait_for_last_hooks(life: Life) -> None:
             caller is not None and caller.cancel_reason is not None and not caller.delivered
         )
 
-    wait_in_run(life.flow_run, done, hooks.when_idle, heed=_pass)
-
-
-def _pass() -> None:
-    """Wait on, whatever is asked: `done` looks."""
+    wait_in_run(life.flow_run, done, hooks.when_idle)
 
 
 def _step(

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, ref
 from jupyter_flows.engine.helping import helpers_of
 from jupyter_flows.engine.life import Life, ended
 from jupyter_flows.engine.outcomes import state_of_error
-from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.pausing import nobody_tells, wait_in_run
 from jupyter_flows.engine.runs import Submitted
 from jupyter_flows.engine.task_runs import TaskRun
 from jupyter_flows.states import State, StateType
@@ -38,7 +38,7 @@ def leave_body(life: Life, state: State) -> State:
                 generator.close()
     state = _join(life, state)
     while _has_helpers(life):
-        wait_in_run(life.flow_run, _never, _nothing, _LOOK_AGAIN, heed=_pass)
+        wait_in_run(life.flow_run, _never, nobody_tells, _LOOK_AGAIN)
     return state
 
 
@@ -157,11 +157,3 @@ def _has_helpers(life: Life) -> bool:
 
 def _never() -> bool:
     return False
-
-
-def _nothing(wake: Callable[[], None]) -> None:
-    """Nobody says when a helper has stopped."""
-
-
-def _pass() -> None:
-    """Wait on, whatever is asked."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_flows.engine import ports
 from jupyter_flows.engine.injecting import withdraw
-from jupyter_flows.engine.pausing import wait_in_run
+from jupyter_flows.engine.pausing import nobody_tells, wait_in_run
 from jupyter_flows.engine.shielding import shield, shield_around
 from jupyter_flows.engine.waiting import LoopWaiter
 from jupyter_flows.records import Stopping, Transition
@@ -436,9 +436,7 @@ class Life:
 
     def sleep(self, seconds: float) -> None:
         """Sleep on a thread of the run; a cancel ends it, a pause makes it longer."""
-        wait_in_run(
-            self.flow_run, lambda: self.cancel_reason is not None, _nothing, seconds, heed=_pass
-        )
+        wait_in_run(self.flow_run, lambda: self.cancel_reason is not None, nobody_tells, seconds)
 
     # -- asks -------------------------------------------------------------------------
 
@@ -593,14 +591,6 @@ def interrupt_all(lives: Sequence[Life]) -> None:
         life._interrupt()
     for run in {life.flow_run for life in lives}:
         run.book.wake()
-
-
-def _nothing(wake: Callable[[], None]) -> None:
-    """Only an ask wakes a sleeper."""
-
-
-def _pass() -> None:
-    return None
 
 
 def as_transition(state: State) -> Transition:

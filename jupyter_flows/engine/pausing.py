@@ -72,13 +72,21 @@ class Book:
             waiter.wake()
 
 
+def nobody_tells(wake: Callable[[], None]) -> None:
+    """Subscribe to nothing: an ask, or the time, ends the wait."""
+
+
+def wait_on() -> None:
+    """Heed nothing: whoever waits looks by himself at what is asked, or it ends the wait."""
+
+
 def wait_in_run(
     run: FlowRun,
     done: Callable[[], bool],
     subscribe: Callable[[Callable[[], None]], None],
     seconds: float | None = None,
     *,
-    heed: Callable[[], None],
+    heed: Callable[[], None] = wait_on,
 ) -> bool:
     """Block a worker until `done()`, counted as parked; return whether it is done.
 
@@ -90,7 +98,8 @@ def wait_in_run(
         done: whether what is waited for has come.
         subscribe: is given the function to call when `done` may have changed.
         seconds: give up after as long, not counting how long the run was held.
-        heed: called after every wake: raises to deliver a cancel, returns to wait on.
+        heed: called after every wake: raises to deliver a cancel, returns to wait on,
+            as it does by default.
     """
     waiter = Waiter()
     subscribe(waiter.wake)

@@ -96,12 +96,8 @@ def _wait_for_either(awaited: Life, life: Life) -> None:
             each.on_done(wake)
 
     try:
-        wait_in_run(life.flow_run, over, subscribe, heed=_pass)
+        wait_in_run(life.flow_run, over, subscribe)  # a cancel ends the run, and so the wait
     finally:
         for wake in wakes:
             for each in (awaited, life):
                 each.forget(wake)
-
-
-def _pass() -> None:
-    """Wait on: a cancel ends the run that waits, and so the wait."""

@@ -217,12 +217,7 @@ def wait_for_hooks(life: Life) -> None:
         life.flow_run,
         lambda: hooks.idle or life.cancel_reason is not None,
         hooks.when_idle,
-        heed=_pass,
     )
-
-
-def _pass() -> None:
-    """Wait on, whatever is asked."""
 
 
 async def wait_for_hooks_async(life: Life) -> None:
